@@ -1,0 +1,607 @@
+"""Whatever is brought: the message says where, why and what to do, and what existed before is unchanged."""
+import errno, io, json, os, random, shutil, struct, subprocess, sys, zlib
+from pathlib import Path
+import numpy as np, pandas as pd, pytest, torch
+from PIL import Image, features
+from safetensors.torch import save_file
+from torch import nn
+from conftest import ROOT, little, papermill, photo, snapshot, trained, write_table
+from mtss.datasets import ImageError, TooManyUnreadable, load_dataset, read_image
+from mtss.losses import check_beta, check_gamma
+from mtss.models import Backbone, BorrowedTeacher
+from mtss.runs import load_for, measure_replicate, plan, resolve, run_or_read, train_student, train_teachers
+from mtss.schema import AnnotationError, read_table
+from mtss.store import ChunkedArray, StoreError, atomic_write, store_root
+from mtss.tagger import Tagger
+from mtss.training import CheckpointError, Schedule, fit, load_tensors, save_tensors
+
+def refused(error, *parts):
+    "Assert that the message of a caught error holds some parts: place, cause, remedy."
+    for part in parts: assert part in str(error.value)
+
+# --- the annotation table
+
+GOOD = ['image,split,category,pattern', 'a.png,train,dress,dots', 'b.png,train,shirt,solid', 'c.png,val,dress,solid', 'd.png,test,shirt,dots']
+def edited(row, old, new): return '\n'.join(line.replace(old, new) if n == row else line for n, line in enumerate(GOOD, 1))
+def without(old, new): return '\n'.join(line.replace(old, new) for line in GOOD)
+
+TABLES = {
+    'no image column': (edited(1, 'image', 'file'), 'header', "no column 'image'", "name the column of image paths 'image'"),
+    'empty': ('', 'annotations.csv', 'the file is empty', 'its first row must name the columns'),
+    'blank': ('\n\n', 'annotations.csv', 'the file is empty', 'its first row must name the columns'),
+    'header only': (GOOD[0], 'below the header', 'there is no row', 'add one row per image'),
+    'no type': ('image,split\na.png,train\n', 'header', 'no attribute type', 'add a column for each'),
+    'column twice': (edited(1, 'pattern', 'category'), 'header', "column 'category' appears twice", 'rename or delete one'),
+    'unknown split': (edited(4, 'val', 'valid'), "row 4, column 'split'", "'valid' is not one of train, val, test, unlabeled", 'correct it'),
+    'no val': (edited(4, 'val', 'train'), "column 'split'", "no row is 'val'", 'the best model is chosen'),
+    'image twice': (edited(5, 'd.png', 'a.png'), "row 2 and row 5, column 'image'", "'a.png' appears 2 times", 'keep one row'),
+    'no image': (edited(3, 'b.png', ''), "row 3, column 'image'", 'empty', 'delete the row'),
+    'one class': (without('shirt', 'dress'), "column 'category'", "only the class 'dress'", 'remove the column'),
+    'no class': (without('shirt', '').replace('dress', ''), "column 'category'", 'no class', 'remove the column'),
+    'class of test only': (edited(5, 'shirt', 'skirt'), "row 5, column 'category'", "class 'skirt' has no row of split train", 'move some of its rows to train'),
+    'empty value': (edited(3, 'shirt', 'shirt|'), "row 3, column 'category'", "empty value beside |", 'remove the superfluous |'),
+    'long row': (edited(4, 'solid', 'solid,more'), 'row 4', '5 cells where the header has 4', 'quote a value that holds a comma'),
+    'long first row': (edited(2, 'dots', 'dots,more'), 'row 2', '5 cells where the header has 4', 'quote a value that holds a comma'),
+    'every row long': ('\n'.join([GOOD[0], *(f'{line},more' for line in GOOD[1:])]), 'row 2', '5 cells where the header has 4', 'quote a value that holds a comma'),
+    'short row': (edited(3, ',solid', ''), 'row 3', '3 cells where the header has 4', 'quote a value that holds a comma'),
+    'open quote': (edited(3, 'b.png', '"b.png'), 'row 3', 'a quote is opened and never closed', 'close it'),
+    'blank line': ('\n'.join([*GOOD[:3], '', *GOOD[3:]]), 'row 4', 'blank', 'delete it'),
+    'not UTF-8': (edited(3, 'shirt', 'chemisé').encode('latin-1'), 'row 3', 'is not UTF-8', 'save the file as "CSV UTF-8"'),
+    'UTF-16': ('\n'.join(GOOD).encode('utf-16'), 'row 1', 'is not UTF-8', 'save the file as "CSV UTF-8"'),
+    'half a box': ('\n'.join([GOOD[0] + ',x0,y0', *(f'{line},1,2' for line in GOOD[1:])]), 'header', 'columns x0, y0 without x1, y1', 'a box needs all four, or none'),
+    'box upside down': ('\n'.join([GOOD[0] + ',x0,y0,x1,y1', *(f'{line},0,0,4,4' for line in GOOD[1:4]), GOOD[4] + ',5,5,2,2']), 'row 5', '5 5 2 2 is no box', '0 ≤ x0 < x1'),
+} | {f'climbs by {path}': (edited(5, 'd.png', path), "row 5, column 'image'", 'leaves the table\'s folder', 'use a path inside it')
+     for path in ('../x', '/etc/x', 'a/../../x', 'C:\\x', '..\\x', 'C:x', '\\\\host\\x', '..')}
+
+@pytest.mark.parametrize('name', TABLES)
+def test_a_table_that_cannot_be_used(name, tmp_path, store):
+    content, *parts = TABLES[name]
+    write_table(tmp_path/'earlier', 20)
+    load_dataset(tmp_path/'earlier/annotations.csv', image_size=16)
+    path = tmp_path/'photos/annotations.csv'
+    path.parent.mkdir()
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    before = snapshot(tmp_path)
+    with pytest.raises(AnnotationError) as error: load_dataset(path, image_size=16)
+    refused(error, 'annotations.csv', *parts)
+    assert snapshot(tmp_path) == before
+
+def test_blank_lines_at_the_end_do_not_matter(tmp_path):
+    for end in '', '\n', '\n\n\n', '\r\n':
+        (tmp_path/'annotations.csv').write_text('\n'.join(GOOD) + end)
+        assert len(read_table(tmp_path/'annotations.csv')) == 4
+
+def test_every_problem_of_a_table_is_named_at_once(tmp_path, store):
+    path = tmp_path/'annotations.csv'
+    path.write_text(edited(4, 'val', 'valid').replace('d.png', '../d.png'))
+    with pytest.raises(AnnotationError) as error: load_dataset(path)
+    refused(error, 'row 4', 'row 5')
+
+def test_a_table_that_is_not_there(tmp_path, store):
+    with pytest.raises(AnnotationError) as error: load_dataset(tmp_path/'nowhere.csv')
+    refused(error, 'nowhere.csv', 'there is no file', 'give the path')
+    assert not store.exists()
+
+def test_splits_that_are_dealt_out_leave_no_class_without_training_images(tmp_path, store):
+    path = write_table(tmp_path/'photos', 100)
+    lines = [line.split(',') for line in path.read_text().splitlines()]
+    for n in range(1, 100, 7): lines[n][2] = f'rare {n}'
+    path.write_text('\n'.join(','.join([line[0], *line[2:]]) for line in lines) + '\n')
+    data = load_dataset(path, image_size=16)
+    assert set(data.table['split']) == {'train', 'val', 'test'} and len(data.schema['category']) == 3 + len(range(1, 100, 7))
+
+# --- files that cannot be read as images
+
+def png(depth, colour, rows):
+    "A PNG file by hand; rows: height × width × channels."
+    height, width = rows.shape[:2]
+    raw = b''.join(b'\0' + row.astype('>u2' if depth == 16 else 'u1').tobytes() for row in rows)
+    def chunk(kind, data): return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, depth, colour, 0, 0, 0)) + chunk(b'IDAT', zlib.compress(raw)) + chunk(b'IEND', b'')
+
+def encoded(image, kind, **options):
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+def bomb():
+    "A PNG of a hundred bytes that says it is 50000 × 50000."
+    header = struct.pack('>II', 50_000, 50_000)
+    whole = png(8, 2, photo(0))
+    chunk = b'IHDR' + header + whole[24:29]
+    return whole[:8] + struct.pack('>I', 13) + chunk + struct.pack('>I', zlib.crc32(chunk)) + whole[33:]
+
+JPEG = encoded(Image.fromarray(photo(0, 64)), 'JPEG', quality=95)
+BAD_FILES = {
+    'missing': (None, 'there is no such file', 'check the path'),
+    'folder': ('folder', 'there is no such file', 'check the path'),
+    'empty': (b'', 'the file is empty', 'replace'),
+    'cut short': (JPEG[:len(JPEG) // 2], 'damaged', 'replace'),
+    'cut at the start': (JPEG[:20], 'not an image', 'JPEG'),
+    'text': (b'<!DOCTYPE html>' * 9, 'not an image', 'JPEG'),
+    'bomb': (bomb(), '60,000,000', 'shrink it'),
+}
+
+def spoil(path, content):
+    "Put something else where an image was."
+    path.unlink()
+    if content == 'folder': path.mkdir()
+    elif content is not None: path.write_bytes(content)
+
+@pytest.mark.parametrize('name', BAD_FILES)
+def test_an_image_that_cannot_be_read(name, tmp_path):
+    content, cause, remedy = BAD_FILES[name]
+    path = tmp_path/'photo.png'
+    path.touch()
+    spoil(path, content)
+    before = snapshot(tmp_path)
+    with pytest.raises(ImageError) as error: read_image(path, 16)
+    refused(error, cause, remedy)
+    assert snapshot(tmp_path) == before
+
+def test_some_bad_images_among_many_are_named_and_left_out(tmp_path, store, capfd):
+    path = write_table(tmp_path/'photos', 200)
+    whole = load_dataset(path, image_size=16)
+    bad = {f'images/{20 * n}.png': content for n, content in enumerate(BAD_FILES.values())}
+    for image, (content, *_) in bad.items(): spoil(path.parent/image, content)
+    before = snapshot(path.parent)
+    data = load_dataset(path, image_size=16)
+    report = capfd.readouterr().err
+    assert f'{len(bad)} of 200 images' in report and 'left out' in report and 'mend' in report.lower()
+    for image, (_, cause, _) in bad.items():
+        assert cause in data.unreadable[image]
+        assert any(image in line and cause in line for line in report.splitlines())
+    lost = data.table['image'].isin(bad)
+    assert list(data.table['split'] == 'unreadable') == list(lost) and data.unreadable.keys() == bad.keys()
+    assert np.array_equal(data.pixels[~lost], whole.pixels[~lost])
+    assert not set(data.rows('train', 'val', 'test', 'unlabeled')) & set(np.flatnonzero(lost))
+    assert snapshot(path.parent) == before
+    again = load_dataset(path, image_size=16)                      # from the store: named again
+    assert again.unreadable == data.unreadable and 'images/0.png' in capfd.readouterr().err
+    settings = little(kept_embeddings=400)
+    train_student(data, train_teachers(data, 1, settings), 1, settings)
+
+def test_too_many_bad_images_stop_the_run(tmp_path, store):
+    path = write_table(tmp_path/'photos', 100)
+    bad = [f'images/{n}.png' for n in range(0, 60, 10)]
+    for image in bad: spoil(path.parent/image, b'no picture')
+    with pytest.raises(TooManyUnreadable) as error: load_dataset(path, image_size=16)
+    refused(error, '6 of 100 images', 'cannot be read', '5%', 'Mend or remove them', 'max_unreadable', *bad)
+    assert len(load_dataset(path, image_size=16, max_unreadable=.06).unreadable) == 6
+
+@pytest.mark.parametrize('what, spoiled, parts', [
+    ('a split', lambda row: row[1] == 'val', ["'val'", 'cannot be read']),
+    ('a class', lambda row: row[1] == 'train' and row[3] == 'dots', ["'pattern'", 'cannot be read'])], ids=['split', 'class'])
+def test_bad_images_that_take_a_whole_split_or_class_along(what, spoiled, parts, tmp_path, store):
+    path = write_table(tmp_path/'photos', 60)
+    lines = path.read_text().splitlines()
+    rows = [line.split(',') for line in lines[1:]]
+    for n, row in enumerate(rows):                                  # leave one photo of what is to be lost
+        if spoiled(row) and n > 20: row[1:] = ['train', 'dress', '']
+    path.write_text('\n'.join([lines[0], *map(','.join, rows)]) + '\n')
+    lost = [row[0] for row in rows if spoiled(row)]
+    for image in lost: spoil(path.parent/image, b'no picture')
+    with pytest.raises((AnnotationError, TooManyUnreadable)) as error: load_dataset(path, image_size=16, max_unreadable=.5)
+    refused(error, *parts, lost[0])
+
+@pytest.mark.filterwarnings('ignore')                               # Pillow says which of them is odd
+def test_a_damaged_file_is_an_image_error_whatever_is_damaged():
+    "Files cut or changed at random, in many formats: an image or an `ImageError`, never anything else."
+    chance, picture = random.Random(0), Image.fromarray(photo(0, 32))
+    rotated = Image.Exif()
+    rotated[0x0112] = 6
+    kinds = {'JPEG': dict(exif=rotated), 'PNG': dict(exif=rotated), 'WEBP': dict(exif=rotated), 'TIFF': dict(compression='tiff_lzw'), 'BMP': {}, 'PPM': {}, 'TGA': {}, 'ICO': {}}
+    files = [encoded(picture, kind, **options) for kind, options in kinds.items()] + [encoded(picture.quantize(16), 'GIF'), png(16, 0, photo(0).astype(np.uint16)[..., :1] * 257)]
+    if features.check('avif'): files.append(encoded(picture, 'AVIF'))
+    for file in files:
+        for n in range(150):
+            damaged = bytearray(file)
+            if n % 3 == 0: damaged = damaged[:chance.randrange(len(file))]
+            else:
+                for _ in range(chance.choice([1, 4, 20])): damaged[chance.randrange(min(len(file), 200) if n % 3 == 1 else len(file))] = chance.randrange(256)
+            try: assert read_image(bytes(damaged), 16).shape == (16, 16, 3)
+            except ImageError: pass
+
+# --- images of every kind, which must come out right
+
+def colours(size=16):
+    "Four quarters: red, green / blue, grey."
+    image = np.empty((size, size, 3), np.uint8)
+    half = size // 2
+    image[:half, :half], image[:half, half:], image[half:, :half], image[half:, half:] = (200, 30, 40), (20, 180, 60), (30, 60, 210), (120, 120, 120)
+    return image
+
+RGB = colours()
+GREY = np.asarray(Image.fromarray(RGB).convert('L'))
+ALPHA = np.repeat(np.array([0, 85, 170, 255], np.uint8), 4)[None].repeat(16, 0)
+def on_white(image, alpha): return np.round(alpha[..., None] / 255 * image + (1 - alpha[..., None] / 255) * 255)
+def three(grey): return np.repeat(grey[..., None], 3, axis=2)
+CMYK = Image.fromarray(RGB).convert('CMYK')
+PALETTE = Image.fromarray(RGB).quantize(4, dither=Image.Dither.NONE)
+FIRST = int(np.asarray(PALETTE)[0, 0])            # the palette's number of red, made transparent below
+
+KINDS = {                                         # the file, the pixels, the largest difference
+    'grey': (encoded(Image.fromarray(GREY), 'PNG'), three(GREY), 0),
+    'grey JPEG': (encoded(Image.fromarray(GREY), 'JPEG', quality=100), three(GREY), 3),
+    'black and white': (encoded(Image.fromarray(GREY > 100), 'PNG'), three((GREY > 100) * 255), 0),
+    'CMYK': (encoded(CMYK, 'TIFF'), RGB, 2),
+    'CMYK JPEG': (encoded(CMYK, 'JPEG', quality=100), RGB, 6),
+    'alpha': (encoded(Image.fromarray(np.dstack([RGB, ALPHA])), 'PNG'), on_white(RGB, ALPHA), 1),
+    'grey with alpha': (encoded(Image.fromarray(np.dstack([GREY, ALPHA]), 'LA'), 'PNG'), on_white(three(GREY), ALPHA), 1),
+    '16-bit grey': (png(16, 0, GREY[..., None].astype(np.uint16) * 257), three(GREY), 0),
+    '16-bit colour': (png(16, 2, RGB.astype(np.uint16) * 257), RGB, 0),
+    '16-bit grey with alpha': (png(16, 4, np.dstack([GREY, ALPHA]).astype(np.uint16) * 257), on_white(three(GREY), ALPHA), 1),
+    '16-bit TIFF': (encoded(Image.fromarray(GREY.astype(np.uint16) * 257), 'TIFF'), three(GREY), 0),
+    'palette': (encoded(PALETTE, 'PNG'), RGB, 1),
+    'palette with a transparent colour': (encoded(PALETTE, 'PNG', transparency=FIRST), np.where((RGB == RGB[0, 0]).all(2)[..., None], 255, RGB), 1),
+    'GIF': (encoded(PALETTE, 'GIF'), RGB, 1),
+}
+
+@pytest.mark.parametrize('name', KINDS)
+def test_every_kind_of_image_is_read_right(name, tmp_path):
+    file, pixels, tolerance = KINDS[name]
+    path = tmp_path/'photo'
+    path.write_bytes(file)
+    for source in path, file, Image.open(path):
+        found = read_image(source, 16)
+        assert found.dtype == np.uint8 and found.shape == (16, 16, 3)
+        assert np.abs(found.astype(int) - pixels).max() <= tolerance
+
+TURN = {1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270}   # how a camera lays the picture down
+
+@pytest.mark.parametrize('orientation', TURN)
+@pytest.mark.parametrize('kind, tolerance', [('PNG', 0), ('JPEG', 8)])
+def test_an_image_that_is_rotated_by_exif_stands_upright(kind, tolerance, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    large = Image.fromarray(colours(128))                                       # a JPEG this large is decoded at a smaller scale
+    laid_down = large if TURN[orientation] is None else large.transpose(TURN[orientation])
+    file = encoded(laid_down, kind, exif=exif, **(dict(quality=100, subsampling=0) if kind == 'JPEG' else {}))
+    inner = [slice(2, 6), slice(10, 14)]                                        # away from the edges between the colours
+    for found, wanted in (read_image(file, 16), RGB), (read_image(file, 16, (64, 0, 128, 64)), RGB[:8, 8:].repeat(2, 0).repeat(2, 1)):
+        for rows in inner:
+            for columns in inner: assert np.abs(found[rows, columns].astype(int) - wanted[rows, columns]).max() <= tolerance
+
+# --- numbers and names
+
+NUMBERS = [-1, -.5, 'two', '1', float('nan'), float('inf'), True, None, [1]]
+
+@pytest.fixture(scope='module')
+def unseen(tmp_path_factory):
+    "A dataset whose images nobody has drawn."
+    return load_for('synthetic', little(), store=tmp_path_factory.mktemp('never written'))
+
+@pytest.mark.parametrize('value', NUMBERS, ids=repr)
+def test_gamma_is_a_number_of_at_least_0(value, unseen, store, tmp_path):
+    for use in (check_gamma, lambda gamma: train_teachers(unseen, gamma, little()), lambda gamma: plan(unseen, gamma, 1, little()),
+                lambda gamma: measure_replicate('synthetic', little(), gamma), lambda gamma: run_or_read(tmp_path/'rows/table1.csv', 'synthetic', 'smoke', gamma)):
+        with pytest.raises((TypeError, ValueError)) as error: use(value)
+        refused(error, f'gamma={value!r}', 'give a', 'number of at least 0')
+    assert not (store/'runs').exists() and not (tmp_path/'rows').exists()
+
+@pytest.mark.parametrize('value', NUMBERS, ids=repr)
+def test_beta_is_a_number_of_at_least_0(value, unseen, store, tmp_path):
+    teachers = {kind.name: BorrowedTeacher(nn.Identity(), torch.ones(len(kind), 2), 'nobody') for kind in unseen.schema}
+    for use in (check_beta, lambda beta: train_student(unseen, teachers, beta, little()), lambda beta: plan(unseen, 1, beta, little()),
+                lambda beta: measure_replicate('synthetic', little(), 1, beta), lambda beta: run_or_read(tmp_path/'rows/table1.csv', 'synthetic', 'smoke', 1, beta)):
+        with pytest.raises((TypeError, ValueError)) as error: use(value)
+        refused(error, f'beta={value!r}', 'give a', 'number of at least 0')
+    assert not (store/'runs').exists() and not (tmp_path/'rows').exists()
+
+NAMES = {
+    'preset': (lambda: resolve('huge'), "preset 'huge'", 'known: smoke, tiny, small, paper'),
+    'field of a preset': (lambda: resolve('smoke', dims=3), 'dims', 'known: sizes, image_size'),
+    'field of a schedule': (lambda: resolve('smoke', teacher=dict(step=3)), 'step', 'known: steps, batch'),
+    'schedule': (lambda: resolve('smoke', teacher=dict(shape='cosine')), "schedule 'cosine'", 'known: halving, one_cycle'),
+    'backbone': (lambda: Backbone('vgg'), "backbone 'vgg'", 'known: small, resnet18'),
+    'backbone of a preset': (lambda: train_teachers(load_for('synthetic', little()), 1, little(backbone='vgg')), "backbone 'vgg'", 'known: small, resnet18'),
+    'negatives': (lambda: train_teachers(load_for('synthetic', little()), 1, little(negatives='none')), "negatives 'none'", 'known: separate, in_batch'),
+    'dataset': (lambda: load_dataset('fashion'), "dataset 'fashion'", 'give one of synthetic, or the path of an annotation table'),
+    'option': (lambda: load_dataset('synthetic', trian=9), "'synthetic' has no option trian", 'known: image_size, train'),
+    'option of a table': (lambda: load_dataset('annotations.csv', seed=9), "'annotations.csv' has no option seed", 'known: image_size, types'),
+    'domain': (lambda: load_dataset('synthetic', domain='moon'), "domain 'moon'", 'known: studio, packshot, street'),
+    'number of images': (lambda: load_dataset('synthetic', train=0), "'train': 0", 'needs at least one image'),
+    'gamma of a type': (lambda: train_teachers(load_for('synthetic', little()), dict(category=1), little()), 'pattern', 'gamma'),
+}
+
+@pytest.mark.parametrize('name', NAMES)
+def test_an_unknown_name_is_refused_with_the_known_ones(name, store):
+    use, *parts = NAMES[name]
+    with pytest.raises(ValueError) as error: use()
+    refused(error, *parts)
+    assert not snapshot(store)                       # nothing was begun
+
+def test_a_type_that_the_table_does_not_have(tmp_path, store):
+    with pytest.raises(AnnotationError) as error: load_dataset(write_table(tmp_path/'photos'), types=['category', 'colour'])
+    refused(error, 'annotations.csv', "no column 'colour'", 'types found: category, pattern')
+    assert not store.exists()
+
+@pytest.mark.parametrize('value', [-1, 1.5, 'two', True, None], ids=repr)
+def test_replicates_are_counted(value, store, tmp_path):
+    with pytest.raises((TypeError, ValueError)) as error: run_or_read(tmp_path/'rows/table1.csv', 'synthetic', 'smoke', replicates=value)
+    refused(error, f'replicates={value!r}', 'give a whole number of at least 0')
+    assert not (store/'runs').exists() and not (tmp_path/'rows').exists()
+
+def test_the_main_job_refuses_an_unknown_parameter_before_anything_is_made(tmp_path):
+    done = papermill('10_table1.ipynb', tmp_path/'out.ipynb', tmp_path/'store', check=False, preset='smoke', out=tmp_path/'rows', gama=1)
+    assert done.returncode != 0
+    for part in 'unknown parameter gama', 'gamma', 'a number of at least 0', 'dataset', 'replicates', 'dry_run': assert part in done.stderr
+    assert not (tmp_path/'store').exists() and not (tmp_path/'rows').exists()
+
+# --- stores and disks
+
+def unwritable(tmp_path):
+    "A folder that nobody can make, root included: a file stands where its parent should be."
+    (tmp_path/'file').write_text('kept')
+    return tmp_path/'file/store'
+
+@pytest.mark.parametrize('use', [store_root, lambda store: load_for('synthetic', little(), store=store).pixels, lambda store: trained(store)], ids=['root', 'images', 'training'])
+def test_a_store_that_cannot_be_written(use, tmp_path):
+    with pytest.raises(StoreError) as error: use(unwritable(tmp_path))
+    refused(error, str(tmp_path/'file/store'), 'cannot write', 'Not a directory', 'MTSS_STORE')
+    assert (tmp_path/'file').read_text() == 'kept'
+
+def test_rows_that_cannot_be_kept_are_refused_before_training(tmp_path, store):
+    with pytest.raises(StoreError) as error: run_or_read(unwritable(tmp_path)/'table1.csv', 'synthetic', 'smoke')
+    refused(error, str(tmp_path/'file/store'), 'cannot write')
+    assert not (store/'runs').exists() and (tmp_path/'file').read_text() == 'kept'
+
+@pytest.mark.parametrize('content', ['', 'a,b\n1,2\n'], ids=['empty', 'foreign'])
+def test_a_file_of_rows_that_is_something_else(content, tmp_path, store):
+    (tmp_path/'table1.csv').write_text(content)
+    with pytest.raises(ValueError) as error: run_or_read(tmp_path/'table1.csv', 'synthetic', 'smoke')
+    refused(error, 'table1.csv', 'columns', 'give another folder')
+    assert (tmp_path/'table1.csv').read_text() == content and not (store/'runs').exists()
+
+def test_rows_are_kept_without_another_store(tmp_path, monkeypatch):
+    "The store that is given is the only one that is used."
+    monkeypatch.setenv('MTSS_STORE', str(unwritable(tmp_path)))
+    settings = little()
+    monkeypatch.setattr('mtss.runs.resolve', lambda preset, **_: settings)
+    rows = run_or_read(tmp_path/'rows/table1.csv', 'synthetic', 'smoke', store=tmp_path/'mine')
+    assert len(rows)
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    "After n more files the disk is full: `full_disk(n)`; `full_disk(None)` frees it."
+    left, sync = [None], os.fsync
+    def fsync(file):
+        if left[0] is not None:
+            if not left[0]: raise OSError(errno.ENOSPC, 'No space left on device')
+            left[0] -= 1
+        sync(file)
+    monkeypatch.setattr(os, 'fsync', fsync)
+    return lambda n: left.__setitem__(0, n)
+
+class Halves:
+    "Whatever `fit` needs, in small: a line through noise."
+    def __init__(self, outputs=1):
+        torch.manual_seed(0)
+        self.objective = nn.Module()
+        self.objective.line = nn.Linear(4, outputs)
+        self.objective.forward = lambda batch: (self.objective.line(batch).square().mean(), {})
+    def fit(self, folder, steps=8, run='this'):
+        folder.mkdir(exist_ok=True)
+        log = fit(self.objective, lambda step: torch.randn(8, 4, generator=torch.Generator().manual_seed(step)), Schedule(steps, 8, .1, momentum=.9, evaluate_every=2, checkpoint_every=2),
+                  folder, lambda _: 1 / (1 + self.objective.line.weight.square().sum().item()), run)
+        return log, self.objective.line.weight.detach().clone()
+
+def test_a_disk_that_fills_while_training(tmp_path, full_disk):
+    full_disk(2)
+    with pytest.raises(StoreError) as error: Halves().fit(tmp_path/'run')
+    refused(error, 'checkpoint.safetensors', 'the disk is full', 'What was complete before is unchanged', 'free some space')
+    assert load_tensors(tmp_path/'run/checkpoint.safetensors')[1]['step'] == 4
+    assert not list((tmp_path/'run').glob('*.tmp')) and not list((tmp_path/'run').glob('.*.tmp'))
+    full_disk(None)
+    log, weights = Halves().fit(tmp_path/'run')
+    assert log['resumed_at'].iloc[-1] == 4
+    assert torch.equal(weights, Halves().fit(tmp_path/'undisturbed')[1])
+
+@pytest.mark.parametrize('files', [0, 1, 2, 3, 7, 20, 21, 22])
+def test_a_disk_that_fills_at_any_file(files, tmp_path, full_disk):
+    full_disk(files)
+    with pytest.raises(StoreError) as error: trained(tmp_path/'store', little(teacher=dict(steps=4, batch=8, evaluate_every=4, checkpoint_every=2), dim=4))
+    refused(error, str(tmp_path/'store'), 'the disk is full', 'free some space')
+    assert not [path for path in snapshot(tmp_path) if path.suffix == '.tmp']
+
+def test_a_disk_that_fills_leaves_an_array_as_it_was(tmp_path, full_disk):
+    array = ChunkedArray(tmp_path/'array', (8, 2), 'uint8', chunk=4)
+    array.write(0, np.ones((4, 2)))
+    full_disk(0)
+    with pytest.raises(StoreError): array.write(4, np.ones((4, 2)))
+    assert array.missing() == [(4, 8)]
+    full_disk(1)                                     # the rows still fit, the note of them does not
+    with pytest.raises(StoreError): array.write(4, np.ones((4, 2)))
+    assert array.missing() == [(4, 8)]
+
+def test_a_file_is_whole_or_as_it_was(tmp_path, full_disk):
+    atomic_write(tmp_path/'file', 'old')
+    full_disk(0)
+    with pytest.raises(StoreError): atomic_write(tmp_path/'file', 'new')
+    assert snapshot(tmp_path) == {tmp_path/'file': b'old'}
+
+SMALL_DISK = '''
+import os, subprocess, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from conftest import little, trained
+from mtss.store import StoreError
+disk = Path(sys.argv[1])
+def size(kilobytes, *options): subprocess.run(['mount', '-t', 'tmpfs', '-o', ','.join([*options, f'size={kilobytes}k']), 'none', disk], check=True)
+size(64)
+failures = []
+for kilobytes in 1500, 4500, 9500, 50_000:
+    try: _, _, tagger = trained(disk/'store')
+    except StoreError as error:
+        assert 'the disk is full' in str(error) and 'free some space' in str(error), error
+        failures.append(error)
+    size(kilobytes, 'remount')
+_, _, tagger = trained(disk/'store')
+assert len(failures) == 4, failures
+tagger.save(sys.argv[3])
+'''
+
+def test_a_real_disk_that_fills_again_and_again(tmp_path):
+    alone = ['unshare', '--map-root-user', '--mount']             # the small disk exists for one process only
+    if not shutil.which('unshare') or subprocess.run([*alone, 'mount', '-t', 'tmpfs', 'none', tmp_path], capture_output=True).returncode:
+        pytest.skip('this machine does not let a process mount a disk of its own')
+    (tmp_path/'disk').mkdir()
+    subprocess.run([*alone, sys.executable, '-c', SMALL_DISK, tmp_path/'disk', ROOT/'tests', tmp_path/'tagger.safetensors'], check=True)
+    _, _, tagger = trained(tmp_path/'store')
+    found = Tagger.load(tmp_path/'tagger.safetensors')
+    assert found.key == tagger.key and all(torch.equal(a, b) for a, b in zip(found.student.state_dict().values(), tagger.student.state_dict().values()))
+
+# --- checkpoints and models
+
+def test_a_checkpoint_that_is_cut_short(tmp_path):
+    Halves().fit(tmp_path/'run')
+    checkpoint = tmp_path/'run/checkpoint.safetensors'
+    whole = checkpoint.read_bytes()
+    for length in 0, 5, 100, len(whole) // 2, len(whole) - 1:
+        checkpoint.write_bytes(whole[:length])
+        before = snapshot(tmp_path)
+        with pytest.raises(CheckpointError) as error: Halves().fit(tmp_path/'run', steps=12)
+        refused(error, str(checkpoint), 'cut short', 'Delete it to start that run anew')
+        assert snapshot(tmp_path) == before
+
+@pytest.mark.parametrize('outputs, run, cause', [(1, 'that', "belongs to run this, not that"), (2, 'this', 'does not fit the network')], ids=['run', 'schema'])
+def test_a_checkpoint_of_something_else(outputs, run, cause, tmp_path):
+    Halves().fit(tmp_path/'run')
+    before = snapshot(tmp_path)
+    with pytest.raises(CheckpointError) as error: Halves(outputs).fit(tmp_path/'run', run=run)
+    refused(error, str(tmp_path/'run/checkpoint.safetensors'), cause, 'Delete it to start this run anew')
+    assert snapshot(tmp_path) == before
+
+@pytest.mark.parametrize('rows, length', [(0, 0), (0, 9), (1, 0), (1, 9)], ids=['empty', 'half a header', 'header only', 'half a row'])
+def test_a_log_that_was_cut_short_does_not_stop_a_run(rows, length, tmp_path, full_disk):
+    "As it may be after a kill or on a full disk; what is known of the run stands in its checkpoint."
+    data = load_for('synthetic', little(), store=tmp_path/'store')
+    data.pixels
+    full_disk(2)                                     # for the configuration and the first checkpoint
+    with pytest.raises(StoreError): train_teachers(data, 1, little(), store=tmp_path/'store')
+    (log,) = tmp_path.glob('store/runs/*/log.csv')
+    lines = log.read_text().splitlines(keepends=True)
+    log.write_text(''.join(lines[:rows]) + lines[rows][:length])
+    full_disk(None)
+    teachers, wanted = (train_teachers(data, 1, little(), store=tmp_path/folder) for folder in ('store', 'undisturbed'))
+    assert pd.read_csv(log)['step'].tolist() == [4] and pd.read_csv(log)['resumed_at'].tolist() == [2]
+    for name in teachers:
+        assert [teachers[name].record[part] for part in ('best_score', 'best_step')] == [wanted[name].record[part] for part in ('best_score', 'best_step')]
+        assert all(torch.equal(a, b) for a, b in zip(teachers[name].state_dict().values(), wanted[name].state_dict().values()))
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+    "A store in which everything is trained; with data, teachers and student."
+    store = tmp_path_factory.mktemp('finished')/'store'
+    return store, *trained(store)
+
+@pytest.mark.parametrize('kind', ['cut short', 'of another type', 'of another seed', 'of the student'])
+def test_a_model_in_the_store_that_is_something_else(kind, finished, tmp_path):
+    source, data, teachers, tagger = finished
+    store = shutil.copytree(source, tmp_path/'store')
+    model = lambda key: store/'runs'/key/'model.safetensors'
+    wrong = {'of another type': lambda: model(teachers['pattern'].key), 'of the student': lambda: model(tagger.key),
+             'of another seed': lambda: model(train_teachers(data, 1, little(), seed=7, store=store)['category'].key)}
+    own = model(teachers['category'].key)
+    own.write_bytes(wrong[kind]().read_bytes() if kind in wrong else own.read_bytes()[:-9])
+    before = own.read_bytes()
+    with pytest.raises(CheckpointError) as error: train_teachers(data, 1, little(), store=store)
+    refused(error, str(own), 'Delete it')
+    assert own.read_bytes() == before
+
+# --- the tagger
+
+@pytest.fixture(scope='module')
+def tagger(finished): return finished[-1]
+
+BAD_IMAGES = {
+    'missing': ('nowhere.jpg', 'nowhere.jpg', 'there is no such file'),
+    'folder': ('.', 'there is no such file'),
+    'several, one missing': ([photo(0), 'nowhere.jpg'], 'nowhere.jpg', 'there is no such file'),
+    'nothing': (None, 'not NoneType'),
+    'bytes': (JPEG, 'a path, a PIL image, an array or a tensor', 'not bytes'),
+    'list in a list': ([[photo(0)]], 'not list'),
+    'grey array': (photo(0)[..., 0], 'uint8, H × W × 3', '(16, 16)'),
+    'float array': (photo(0) / 255, 'uint8, H × W × 3', 'float64'),
+    'array without pixels': (np.zeros((0, 4, 3), np.uint8), 'no pixel'),
+    'image without pixels': (Image.new('RGB', (0, 4)), 'no pixel'),
+    'tensor without pixels': (torch.zeros(3, 0, 4), '3 × H × W'),
+    'tensor of 0 to 255': (torch.full((3, 4, 4), 200.), '[0, 1]', '200'),
+    'tensor of no number': (torch.full((3, 4, 4), float('nan')), '[0, 1]', 'nan'),
+    'channels last': (torch.rand(4, 4, 3), '3 × H × W', '(4, 4, 3)'),
+}
+
+@pytest.mark.parametrize('name', BAD_IMAGES)
+def test_predict_refuses_what_is_no_image(name, tagger):
+    source, *parts = BAD_IMAGES[name]
+    with pytest.raises(ImageError) as error: tagger.predict(source)
+    refused(error, *parts)
+
+@pytest.mark.parametrize('name', BAD_FILES)
+def test_predict_names_a_file_that_cannot_be_read(name, tagger, tmp_path):
+    content, *parts = BAD_FILES[name]
+    (tmp_path/'photo.jpg').touch()
+    spoil(tmp_path/'photo.jpg', content)
+    with pytest.raises(ImageError) as error: tagger.predict(tmp_path/'photo.jpg')
+    refused(error, str(tmp_path/'photo.jpg'), *parts)
+
+def test_predict_leaves_a_picture_as_it_was(tagger, tmp_path):
+    Image.fromarray(colours(256)).save(tmp_path/'photo.jpg')
+    picture = Image.open(tmp_path/'photo.jpg')
+    tagger.predict(picture)
+    assert picture.size == (256, 256) and np.array_equal(picture, Image.open(tmp_path/'photo.jpg'))
+
+@pytest.fixture
+def every_warning():
+    "PyTorch warns each time, not only the first."
+    torch.set_warn_always(True)
+    yield
+    torch.set_warn_always(False)
+
+@pytest.mark.filterwarnings('error')
+def test_predict_takes_every_kind_of_image_without_a_warning(tagger, tmp_path, every_warning):
+    Image.fromarray(photo(0)).save(tmp_path/'photo.png')
+    pixels = torch.from_numpy(photo(0)).permute(2, 0, 1) / 255
+    wanted = tagger.predict(photo(0))
+    for source in tmp_path/'photo.png', str(tmp_path/'photo.png'), Image.open(tmp_path/'photo.png'), torch.from_numpy(photo(0)), pixels, pixels.double():
+        assert tagger.predict(source) == wanted
+        assert tagger.predict([source, source]) == [wanted, wanted]
+    assert tagger.predict([]) == []
+    assert tagger.predict(photo(0), top=0) == {name: [] for name in tagger.schema.names}
+
+def taken_apart(path):
+    "What is in a tagger's file."
+    tensors, record = load_tensors(path)
+    return tensors, record, json.loads(record['schema'])
+
+def test_load_refuses_a_file_that_is_no_tagger(finished, tagger, tmp_path):
+    store, _, teachers, _ = finished
+    path = tmp_path/'tagger.safetensors'
+    tagger.save(path)
+    whole, (tensors, record, schema) = path.read_bytes(), taken_apart(path)
+    first = tagger.schema.names[0]
+    def rewritten(tensors=tensors, **changes): save_tensors(path, tensors, **record | changes)
+    wrong = {
+        'missing': path.unlink, 'empty': lambda: path.write_bytes(b''), 'cut short': lambda: path.write_bytes(whole[:-9]), 'cut in the header': lambda: path.write_bytes(whole[:100]),
+        'a photo': lambda: path.write_bytes(JPEG), 'tensors of somebody else': lambda: save_file(dict(a=torch.ones(2)), path),
+        'a record that is none': lambda: save_file(dict(a=torch.ones(2)), path, metadata=dict(mtss='[1]')),
+        'a teacher': lambda: path.write_bytes((store/'runs'/teachers[first].key/'model.safetensors').read_bytes()),
+        'another type': lambda: rewritten(schema=json.dumps(schema | dict(fit=['loose', 'slim']))), 'no schema': lambda: rewritten(schema='{}'),
+        'a class less': lambda: rewritten(schema=json.dumps(schema | {first: schema[first][:-1]})),
+        'another backbone': lambda: rewritten(backbone='resnet18'), 'an unknown backbone': lambda: rewritten(backbone='vgg'),
+        'half the weights': lambda: rewritten({name: tensor for name, tensor in tensors.items() if 'branches.0' not in name}),
+    }
+    for name, spoil_it in wrong.items():
+        path.write_bytes(whole)
+        spoil_it()
+        before = snapshot(tmp_path)
+        with pytest.raises(CheckpointError) as error: Tagger.load(path)
+        refused(error, str(path))
+        assert snapshot(tmp_path) == before
+
+@pytest.mark.parametrize('write', ['save', 'export_onnx'])
+def test_a_tagger_that_cannot_be_written(write, tagger, tmp_path):
+    with pytest.raises(StoreError) as error: getattr(tagger, write)(unwritable(tmp_path))
+    refused(error, str(tmp_path/'file/store'), 'cannot write', 'Not a directory')
+    assert (tmp_path/'file').read_text() == 'kept'

@@ -1,0 +1,126 @@
+"""The tagger outside: in ONNX, in another process, with a teacher from elsewhere."""
+import json, subprocess, sys
+import numpy as np, onnx, onnxruntime, pytest, torch
+from PIL import Image
+from conftest import little, photo, trained
+from mtss.datasets import read_image
+from mtss.models import BorrowedTeacher
+from mtss.runs import judge_scores, load_for, tagger_scores, teacher_scores, train_student, train_teachers
+from mtss.views import plain_view
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+    "A store; data, teachers and student in it."
+    store = tmp_path_factory.mktemp('finished')
+    return store, *trained(store)
+
+@pytest.fixture(scope='module')
+def tagger(finished): return finished[-1]
+
+@pytest.fixture(scope='module')
+def session(tagger, tmp_path_factory):
+    "The exported tagger in ONNX Runtime."
+    path = tmp_path_factory.mktemp('onnx')/'tagger.onnx'
+    tagger.export_onnx(path)
+    return onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
+
+def agree(session, tagger, images):
+    "ONNX Runtime and PyTorch give the same cosines."
+    found = dict(zip([output.name for output in session.get_outputs()], session.run(None, dict(images=images.numpy()))))
+    wanted = tagger.scores(images)
+    assert found.keys() == wanted.keys() == set(tagger.schema.names)
+    for name in wanted:
+        assert found[name].shape == (len(images), len(tagger.schema[name]))
+        assert np.abs(found[name] - wanted[name].numpy()).max() < 1e-4
+
+@pytest.mark.parametrize('batch', [1, 2, 7, 64])
+def test_onnx_scores_the_same_on_random_images(batch, session, tagger):
+    agree(session, tagger, torch.rand(batch, 3, 16, 16, generator=torch.Generator().manual_seed(batch)))
+
+def test_onnx_scores_the_same_on_images_of_one_colour(session, tagger):
+    agree(session, tagger, torch.stack([torch.full((3, 16, 16), value) for value in (0., .5, 1.)]))
+
+def test_onnx_scores_the_same_on_real_photos(session, tagger, catalogue):
+    files = sorted((catalogue.parent/'images').glob('*.jpg'))[::100]
+    agree(session, tagger, plain_view(np.stack([read_image(file, 16) for file in files])))
+
+def test_onnx_says_what_it_gives(session, tagger):
+    record = session.get_modelmeta().custom_metadata_map
+    assert {name: list(tagger.schema[name].classes) for name in tagger.schema.names} == json.loads(record['schema'])
+    assert json.loads(record['temperatures']) == tagger.temperatures and record['image_size'] == '16'
+    assert session.get_inputs()[0].shape[1:] == [3, 16, 16] and isinstance(session.get_inputs()[0].shape[0], str)
+
+ELSEWHERE = '''
+import json, sys
+from mtss.tagger import Tagger
+tagger = Tagger.load(sys.argv[1])
+print(json.dumps(dict(schema=tagger.schema.to_json(), key=tagger.key, tags=tagger.predict(sys.argv[2:], top=99))))
+'''
+
+def test_a_saved_tagger_says_the_same_in_another_process(tagger, tmp_path):
+    tagger.save(tmp_path/'tagger.safetensors')
+    files = [str(tmp_path/f'{n}.png') for n in range(3)]
+    for n, file in enumerate(files): Image.fromarray(photo(n, 64)).save(file)
+    found = json.loads(subprocess.run([sys.executable, '-c', ELSEWHERE, tmp_path/'tagger.safetensors', *files], check=True, capture_output=True, text=True).stdout)
+    wanted = dict(schema=tagger.schema.to_json(), key=tagger.key, tags=tagger.predict(files, top=99))
+    assert found == json.loads(json.dumps(wanted))
+
+# --- a teacher from elsewhere
+
+class Colours:
+    "Knows colours from their mean alone, and counts how often it is asked."
+    def __init__(self): self.asked = 0
+    def __call__(self, images):
+        self.asked += 1
+        mean = images.mean((2, 3))
+        return torch.cat([mean, mean.square(), torch.ones(len(images), 1)], 1)
+
+def borrowed(data, key='mean colours 1'):
+    "A teacher of colour whose dictionary is the mean embedding of each colour's training images."
+    embed = Colours()
+    labels = torch.as_tensor(data.targets('colour').labels[data.rows('train')]).float()
+    dictionary = labels.T @ embed(plain_view(data.pixels[data.rows('train')])) + 1e-3
+    embed.asked = 0
+    return BorrowedTeacher(embed, dictionary, key)
+
+def test_a_borrowed_teacher_stands_in_for_one_of_ours(finished, tmp_path):
+    store, data, teachers, own = finished
+    teacher = borrowed(data)
+    student = train_student(data, teachers | dict(colour=teacher), 1, little(), store=store)
+    assert teacher.embed.asked and student.key != own.key
+    assert torch.equal(student.label_embeddings['colour'], teacher.label_embeddings)
+    assert student.predict(photo(0)).keys() == set(data.schema.names)
+    again = borrowed(data)
+    found = train_student(data, teachers | dict(colour=again), 1, little(), store=store)
+    assert found.key == student.key and not again.embed.asked            # found in the store
+    other = borrowed(data, 'mean colours 2')
+    assert train_student(data, teachers | dict(colour=other), 1, little(), store=store).key != student.key and other.embed.asked
+
+def test_a_borrowed_teacher_is_asked_at_every_step_where_no_embeddings_are_kept(finished):
+    store, data, teachers, _ = finished
+    teacher, settings = borrowed(data), little(kept_embeddings=0)
+    train_student(data, teachers | dict(colour=teacher), 1, settings, store=store)
+    assert teacher.embed.asked == settings.student.steps + 1               # once to see that it fits its dictionary
+
+def test_a_borrowed_teacher_is_judged_like_ours(finished):
+    _, data, teachers, student = finished
+    test = data.rows('test')
+    judged = judge_scores(data, teacher_scores(teachers | dict(colour=borrowed(data)), data, test, 16))
+    assert 0 <= judged['colour']['R@3'] <= 1 and judged['category']['R@3'] == judge_scores(data, teacher_scores(teachers, data, test, 16))['category']['R@3']
+    assert judge_scores(data, tagger_scores(student, data, test)).keys() == judged.keys()
+
+@pytest.mark.parametrize('wrong, parts', [
+    (lambda data: borrowed(data, ''), ['colour', 'key']),
+    (lambda data: BorrowedTeacher(Colours(), torch.ones(3, 7), 'three'), ['colour', '3', 'classes']),
+    (lambda data: BorrowedTeacher(Colours(), torch.ones(len(data.schema['colour']), 5), 'five'), ['colour', '5', '7'])], ids=['without a key', 'other classes', 'other length'])
+def test_a_borrowed_teacher_that_does_not_fit_is_refused(wrong, parts, finished):
+    store, data, teachers, _ = finished
+    before = sorted(store.rglob('model.safetensors'))
+    with pytest.raises(ValueError) as error: train_student(data, teachers | dict(colour=wrong(data)), 1, little(), store=store)
+    for part in parts: assert part in str(error.value)
+    assert sorted(store.rglob('model.safetensors')) == before
+
+def test_every_type_needs_its_teacher(finished):
+    store, data, teachers, _ = finished
+    with pytest.raises(ValueError, match='category.*give one teacher for each attribute type'):
+        train_student(data, {name: teacher for name, teacher in teachers.items() if name != 'category'}, 1, little(), store=store)
