@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 from . import draws, synthetic
 from .draws import uniform
-from .schema import AnnotationError, AttributeType, BOX, Schema, Targets, read_table, split_values, targets, type_columns, validate
+from .schema import AnnotationError, AttributeType, BOX, Schema, Targets, doubts, read_table, split_values, targets, type_columns, validate
 from .store import ChunkedArray, atomic_write, code_hash, content_key, locked, store_root
 
 # %% auto #0
@@ -68,7 +68,7 @@ def read_image(
             box = (max(x0, 0), max(y0, 0), min(x1, image.width), min(y1, image.height))
             if box[2] - box[0] < 1 or box[3] - box[1] < 1:
                 raise ImageError(f'the box {x0:g} {y0:g} {x1:g} {y1:g} lies outside the image of {image.width} × {image.height}')
-        return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
+        return np.array(image.resize((size, size), Image.Resampling.BILINEAR, box=box))  # our own copy: Pillow lends its pixels read-only
     except ImageError: raise
     except Image.UnidentifiedImageError: raise ImageError('this is not an image: save it as JPEG or PNG') from None
     except Image.DecompressionBombError: raise ImageError(f'more than the {MAX_PIXELS:,} pixels that are decoded: shrink it') from None
@@ -197,7 +197,7 @@ def with_splits(
 # %% ../nbs/02_datasets.ipynb #836b1e2c
 def load_annotations(
     path:str|Path,                # a .csv or .parquet annotation table; its images lie beside it
-    image_size:int=48,            # side of the stored squares, in pixels
+    image_size:int=64,            # side of the stored squares, in pixels
     types:list[str]|None=None,    # the columns to take as attribute types; None: all
     max_unreadable:float=.05,     # share of unreadable images above which the run stops
     store:str|Path|None=None,     # the store's folder, see `mtss.store.store_root`
@@ -217,6 +217,7 @@ def load_annotations(
         try: schema = validate(table[table['split'] != 'unreadable'].reset_index(drop=True), schema.names, path.name)
         except AnnotationError as error:
             raise AnnotationError(path.name, [f"{len(unreadable)} images cannot be read, and without them (first of all {table['image'][min(unreadable)]}):", *error.problems]) from None
+    for doubt in doubts(schema): print(f'{path.name}: {doubt}', file=sys.stderr)
     table = table[['image', 'split', *[c for c in BOX if c in table], *schema.names]]
     digest = hashlib.sha256(table.to_csv(index=False).encode() + digests.tobytes()).hexdigest()
     key = content_key(source=digest, size=image_size, decoder=_decoder_hash())
@@ -231,7 +232,7 @@ def generator_hash() -> str:
 
 # %% ../nbs/02_datasets.ipynb #0dc75b41
 def load_synthetic(
-    image_size:int=48,        # side of the images, in pixels
+    image_size:int=64,        # side of the images, in pixels
     train:int=16_000,         # images whose labels were partly observed, for the teachers
     val:int=1500,             # the same, for choosing the best model
     test:int=2500,            # the same, for judging it

@@ -17,7 +17,7 @@ from .models import cosine_scores
 # %% auto #0
 __all__ = ['LabelRanks', 'label_ranks', 'Counts', 'count', 'count_hits', 'f1_ceiling', 'class_recall', 'metrics', 'pool',
            'average_precision', 'Evaluation', 'evaluate_scores', 'evaluate', 'prior_scores', 'class_table',
-           'metric_rows', 'bootstrap_variance']
+           'metric_rows', 'bootstrap_variance', 'reliability']
 
 # %% ../nbs/06_metrics.ipynb #3a4632bf
 @dataclass(frozen=True)
@@ -351,3 +351,16 @@ def bootstrap_variance(
         return np.mean([_resampled(r, name, int(k or 1), times, seed) for r in ranks], axis=0)
     values = mean(ranks) if minus is None else mean(ranks) - mean(minus)
     return float(values.var(ddof=1))
+
+# %% ../nbs/06_metrics.ipynb #f4ddaedd
+def reliability(
+    confidence:np.ndarray,   # N numbers in [0, 1]: how sure the model is of its first answer
+    right:np.ndarray,        # N bools: whether that answer is right
+    groups:int=10,           # of equal size
+) -> dict[str, float]:       # accuracy, confidence (its mean) and calibration_error, all in [0, 1]
+    "Whether a model is right as often as it says. Raises `ValueError` without an answer."
+    if not len(confidence): raise ValueError('no answer to judge: give at least one')
+    order = np.argsort(confidence, kind='stable')
+    parts = np.array_split(order, min(groups, len(order)))
+    error = sum(len(part) * abs(confidence[part].mean() - right[part].mean()) for part in parts) / len(order)
+    return dict(accuracy=float(np.mean(right)), confidence=float(np.mean(confidence)), calibration_error=float(error))

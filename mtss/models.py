@@ -41,8 +41,8 @@ class _Block(nn.Module):
 # %% ../nbs/04_models.ipynb #9e3051b9
 def _small() -> tuple[nn.Module, int]:
     "A residual network for CPU presets, and its number of features."
-    stem = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
-    blocks = [_Block(16, 16, 1), _Block(16, 32, 2), _Block(32, 64, 2), _Block(64, 128, 2)]
+    stem = [nn.Conv2d(3, 8, 3, 1, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.MaxPool2d(2)]  # 8 channels: at full size they cost as much as all else
+    blocks = [_Block(8, 16, 1), _Block(16, 32, 2), _Block(32, 64, 2), _Block(64, 128, 2)]
     return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten()), 128
 
 # %% ../nbs/04_models.ipynb #0689d49d

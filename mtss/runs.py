@@ -4,7 +4,7 @@
 
 # %% ../nbs/09_runs.ipynb #d6520d85
 from __future__ import annotations
-import ast, dataclasses, functools, hashlib, inspect, json, os, platform, subprocess, time
+import ast, contextlib, dataclasses, functools, hashlib, inspect, json, os, platform, subprocess, time
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -12,13 +12,14 @@ from typing import Callable
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 import mtss
 from . import draws, losses, models, training, views
 from .datasets import Dataset, load_dataset
 from .draws import bits
 from .losses import check_beta, check_gamma
-from .metrics import Evaluation, bootstrap_variance, evaluate_scores, metric_rows, pool, prior_scores
+from .metrics import Evaluation, bootstrap_variance, evaluate_scores, metric_rows, pool, prior_scores, reliability
 from .models import Classifier, Student, Teacher, cosine_scores
 from .store import StoreError, atomic_write, code_hash, content_key, locked, store_root
 from .tagger import Tagger, correct_by_prior, fit_prior_correction, fit_temperature
@@ -27,9 +28,9 @@ from .training import (CheckpointError, CrossEntropyObjective, Schedule, Student
 
 # %% auto #0
 __all__ = ['PRESETS', 'GAMMAS', 'IDENTITY', 'COLUMNS', 'KS', 'Preset', 'resolve', 'load_for', 'training_code', 'run_or_load',
-           'train_teachers', 'train_classifiers', 'tune_gamma', 'train_student', 'tagger_scores', 'teacher_scores',
-           'plan', 'configuration_key', 'judge_scores', 'measure_replicate', 'project_root', 'read_rows', 'keep_rows',
-           'provenance', 'run_or_read', 'check_parameters']
+           'train_teachers', 'as_long_as_student', 'train_classifiers', 'tune_gamma', 'train_student', 'tagger_scores',
+           'teacher_scores', 'plan', 'configuration_key', 'judge_scores', 'measure_replicate', 'project_root',
+           'read_rows', 'keep_rows', 'provenance', 'missing_replicates', 'run_or_read', 'check_parameters']
 
 # %% ../nbs/09_runs.ipynb #4bea5ad7
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Preset:
 
     def __post_init__(self):
         if self.backbone not in models.BACKBONES: raise ValueError(f"unknown backbone '{self.backbone}'; known: {', '.join(models.BACKBONES)}")
+        if self.view_size > self.image_size: raise ValueError(f'view_size={self.view_size} is larger than image_size={self.image_size}: there would be nothing more to see')
         if self.negatives not in ('separate', 'in_batch'): raise ValueError(f"unknown negatives '{self.negatives}'; known: separate, in_batch")
 
 # %% ../nbs/09_runs.ipynb #e3af1869
@@ -60,9 +62,9 @@ PRESETS = dict(
                    Schedule(8, 32, .3, 'one_cycle', 2, momentum=.9, weight_decay=5e-4, evaluate_every=4, checkpoint_every=4),
                    Schedule(20, 32, .3, 'one_cycle', 4, momentum=.9, weight_decay=5e-4, evaluate_every=10, checkpoint_every=10)),
     # minutes on two cores
-    tiny  = Preset(dict(train=16_000, val=1500, test=2500, unlabeled=16_000), 48, 48, 'small', 128, 12_800, 'in_batch', 64_000,
-                   Schedule(600, 128, .3, 'one_cycle', 90, momentum=.9, weight_decay=5e-4),
-                   Schedule(1500, 128, .3, 'one_cycle', 225, momentum=.9, weight_decay=5e-4, evaluate_every=250, checkpoint_every=250)),
+    tiny  = Preset(dict(train=16_000, val=1500, test=2500, unlabeled=16_000), 64, 64, 'small', 128, 12_800, 'in_batch', 40_000,
+                   Schedule(500, 128, .3, 'one_cycle', 75, momentum=.9, weight_decay=5e-4),
+                   Schedule(1250, 128, .3, 'one_cycle', 188, momentum=.9, weight_decay=5e-4, evaluate_every=250, checkpoint_every=250)),
     # about an hour on a GPU
     small = Preset(dict(train=40_000, val=4000, test=8000, unlabeled=120_000), 96, 96, 'resnet18', 512, 128_000, 'separate', 0,
                    Schedule(4000, 128, .3, 'one_cycle', 600, momentum=.9, weight_decay=5e-4, evaluate_every=500, checkpoint_every=500),
@@ -230,6 +232,14 @@ def train_teachers(
             f'teacher of {kind.name}, γ = {gammas[kind.name]:g}', store, TeacherObjective(teacher, gammas[kind.name]), scores)
     return teachers
 
+# %% ../nbs/09_runs.ipynb #16a7635d
+def as_long_as_student(
+    preset:Preset,  # resolved
+) -> Preset:
+    "The same preset with teachers that see as many images as its student."
+    images = preset.student.steps * preset.student.batch
+    return dataclasses.replace(preset, teacher=dataclasses.replace(preset.student, batch=preset.teacher.batch, steps=images // preset.teacher.batch))
+
 # %% ../nbs/09_runs.ipynb #1ff3ba8b
 def train_classifiers(
     data:Dataset,              # what to learn from
@@ -288,6 +298,14 @@ def _check_fit(
         if rows != len(data.schema[name]): raise ValueError(f"the dictionary of '{name}' has {rows} classes, the schema {len(data.schema[name])}: give one label embedding per class, in the schema's order")
 
 # %% ../nbs/09_runs.ipynb #9985e0bb
+def _check_pool(
+    data:Dataset, preset:Preset,
+) -> None:
+    "Raise `ValueError`, before a teacher is trained, where the student would have too few images for a batch."
+    images, batch = len(data.rows('train', 'unlabeled')), preset.student.batch
+    if images < batch: raise ValueError(f"{data.name}: {images} images in train and unlabeled are fewer than the student's batch of {batch}: add photos (they need no labels), or take a smaller preset")
+
+# %% ../nbs/09_runs.ipynb #5939c8db
 def train_student(
     data:Dataset,                # gives the pool of images: those of train, their labels ignored, and the unlabeled ones
     teachers:dict[str, nn.Module],  # {attribute type: teacher}, from `train_teachers`, or a `BorrowedTeacher`
@@ -302,6 +320,7 @@ def train_student(
         raise ValueError(f"teachers for {', '.join(teachers)}, but the schema has {', '.join(data.schema.names)}: give one teacher for each attribute type")
     teachers = {name: teachers[name].to(device) for name in data.schema.names}
     _check_fit(data, teachers)
+    _check_pool(data, preset)
     beta = check_beta(beta)
     config = _student_config(data, preset, seed, beta, {name: teacher.key for name, teacher in teachers.items()})
     pool, schedule, views = data.rows('train', 'unlabeled'), preset.student, config['views']
@@ -312,10 +331,12 @@ def train_student(
         for name, teacher in teachers.items():
             with torch.no_grad(): found, dim = teacher.eval()(image).shape[1], dictionaries[name].shape[1]
             if found != dim: raise ValueError(f"the teacher of '{name}' gives embeddings of length {found}, its dictionary has length {dim}: make both the same")
-        def keep(name, teacher):
-            place = content_key(teacher=teacher.key, data=data.key, views=views, seed=seed, size=preset.view_size, code=training_code())
-            with locked(store_root(store)/'embeddings'/place) as folder: return embed_views(teacher, data, pool, views, seed, folder, preset.view_size, device, name)
-        kept = {name: keep(name, teacher) for name, teacher in teachers.items()} if views else None
+        kept = None
+        if views:
+            with contextlib.ExitStack() as held:
+                place = lambda teacher: content_key(teacher=teacher.key, data=data.key, views=views, seed=seed, size=preset.view_size, code=training_code())
+                folders = {name: held.enter_context(locked(store_root(store)/'embeddings'/place(teacher))) for name, teacher in teachers.items()}
+                kept = embed_views(teachers, data, pool, views, seed, folders, preset.view_size, device)
         batches = StudentBatches(data, pool, schedule.batch, kept, views, seed, preset.view_size, device)
         scores = lambda rows: {name: cosine_scores(e, dictionaries[name].cpu()) for name, e in embed(student, data, rows, preset.view_size, device).items()}
         return batches, lambda _: val_f1(data, scores)
@@ -386,27 +407,37 @@ def plan(
     preset:str|Preset='tiny',   # how large
     seed:int=0,                 # of start, draws and views
     store:str|Path|None=None,   # see `mtss.store.store_root`
+    yardstick:bool=False,       # see `measure_replicate`
+    longer:bool=False,          # see `measure_replicate`
+    unfocused:bool=False,       # see `measure_replicate`
 ) -> pd.DataFrame:              # one row per step: what, whether it is in the store, minutes and megabytes still to come
-    "What `train_teachers` and `train_student` would do. Trains nothing. Raises `ValueError` for γ, β or preset."
+    "What `measure_replicate` would train. Trains nothing. Raises `ValueError` for γ, β or preset."
     preset, beta, runs = resolve(preset), check_beta(beta), store_root(store)/'runs'
+    _check_pool(data, preset)
     step, forward = _seconds(preset)
     batch = preset.teacher.batch * (2 if preset.negatives == 'separate' else 1)
-    keys, rows = {}, []
+    rows = {}
     def add(what, key, minutes, megabytes):
         there = (runs/key/'model.safetensors').exists()
-        rows.append({'step': what, 'in the store': there, 'minutes': 0. if there else minutes, 'MB': 0. if there else megabytes})
-    for focus in GAMMAS if gamma == 'tune' else [gamma]:
-        for kind in data.schema:
-            own = check_gamma(focus[kind.name] if isinstance(focus, dict) else focus)
-            keys[kind.name] = content_key(**_labeled_config('teacher', data, kind.name, preset, seed, gamma=own))
-            add(f'teacher of {kind.name}, γ = {own:g}', keys[kind.name], preset.teacher.steps * step / 60, 4)
+        rows[what] = {'step': what, 'in the store': there, 'minutes': 0. if there else minutes, 'MB': 0. if there else megabytes}
+    def add_networks(kind, size, title, **more):
+        keys = {}
+        for name in data.schema.names:
+            own = {part: check_gamma(value[name] if isinstance(value, dict) else value) for part, value in more.items()}
+            keys[name] = content_key(**_labeled_config(kind, data, name, size, seed, **own))
+            add(f'{title} of {name}' + ''.join(f', γ = {value:g}' for value in own.values()), keys[name], size.teacher.steps * step / 60, 4)
+        return keys
+    for focus in GAMMAS if gamma == 'tune' else [gamma]: keys = add_networks('teacher', preset, 'teacher', gamma=focus)
     config = _student_config(data, preset, seed, beta, keys)
     images = (config['views'] or 0) * len(data.rows('train', 'unlabeled')) * len(keys)
     share = preset.student.batch / batch
     alone = step + (0 if config['views'] else len(keys) * forward)
     known = '' if gamma == 'tune' else content_key(**config)   # which teachers are best is not known beforehand
     add(f'student of {len(keys)} teachers, β = {beta:g}', known, (preset.student.steps * share * alone + images / batch * forward) / 60, 4 + images * preset.dim * 2 / 1e6)
-    return pd.DataFrame(rows)
+    if unfocused: add_networks('teacher', preset, 'teacher', gamma=0)
+    if longer: add_networks('teacher', as_long_as_student(preset), 'longer teacher', gamma=1 if gamma == 'tune' else gamma)
+    if yardstick: add_networks('cross_entropy', preset, 'cross-entropy network')
+    return pd.DataFrame(rows.values())
 
 # %% ../nbs/09_runs.ipynb #5e17f71c
 IDENTITY = ['dataset', 'preset', 'key', 'replicate', 'model', 'gamma', 'beta', 'attribute_type', 'truth', 'metric', 'k']
@@ -468,53 +499,82 @@ def measure_replicate(
     replicate:int=0,             # its number, and the seed of everything
     yardstick:bool=False,        # cross-entropy networks and prior corrections as well
     longer:bool=False,           # teachers trained as long as the student as well
+    unfocused:bool=False,        # teachers of γ = 0 as well
     store:str|Path|None=None,    # see `mtss.store.store_root`
-) -> pd.DataFrame:               # rows, see `COLUMNS`
-    "Train or load teachers and student, and judge them on `test`."
+    **source,                    # more of `load_dataset`'s, such as types
+) -> pd.DataFrame:               # rows, see `COLUMNS`; `attrs['minutes']`: what training took
+    "Train or load teachers and student, and judge them on `test`. Raises what loading and training raise."
     gamma, beta = _checked(gamma, beta)
     size, options = resolve(preset), dict(seed=replicate, store=store)
-    data = load_for(dataset, size, replicate, store)
-    focus = tune_gamma(data, size, **options) if gamma == 'tune' else gamma
+    data = load_for(dataset, size, replicate, store, **source)
+    _check_pool(data, size)
+    focus, trained = tune_gamma(data, size, **options) if gamma == 'tune' else gamma, []
+    def judge_of(networks):
+        trained.extend(networks.values())
+        return lambda rows: teacher_scores(networks, data, rows, size.view_size)
     teachers = train_teachers(data, focus, size, **options)
     tagger = train_student(data, teachers, beta, size, **options)
+    trained.append(tagger)
+    # a model is told apart by its name, γ and β, each as text
+    g, b = gamma if gamma == 'tune' else f'{gamma:g}', f'{beta:g}'
+    models = {('teacher', g, ''): judge_of(teachers), ('student', g, b): lambda rows: tagger_scores(tagger, data, rows)}
+    if unfocused: models['teacher', '0', ''] = judge_of(train_teachers(data, 0, size, **options))
+    if longer: models['teacher_long', g, ''] = judge_of(train_teachers(data, focus, as_long_as_student(size), **options))
+    if yardstick: models['cross_entropy', '', ''] = judge_of(train_classifiers(data, size, **options))
     test, val = data.rows('test'), data.rows('val')
-    of = lambda networks: lambda rows: teacher_scores(networks, data, rows, size.view_size)
-    models = dict(teacher=of(teachers), student=lambda rows: tagger_scores(tagger, data, rows))
-    if longer:
-        longest = dataclasses.replace(size, teacher=dataclasses.replace(size.student, batch=size.teacher.batch, steps=size.student.steps * size.student.batch // size.teacher.batch))
-        models['teacher_long'] = of(train_teachers(data, focus, longest, **options))
-    if yardstick: models['cross_entropy'] = of(train_classifiers(data, size, **options))
     scores = {model: score(test) for model, score in models.items()}
-    if yardstick: scores |= {f'{model}_prior': _leaning(data, models[model](val), scores[model]) for model in models}
-    scores['prior'] = {name: torch.as_tensor(prior_scores(data.targets(name).labels[data.rows('train')])).expand(len(test), -1) for name in data.schema.names}
-    name = preset if isinstance(preset, str) else 'own'
-    identity = dict(dataset=data.name, preset=name, key=configuration_key(data, size), replicate=replicate)
-    focus, rows = gamma if gamma == 'tune' else f'{focus:g}', []
+    if yardstick: scores |= {(f'{name}_prior', *rest): _leaning(data, score(val), scores[name, *rest]) for (name, *rest), score in models.items()}
+    scores['prior', '', ''] = {name: torch.as_tensor(prior_scores(data.targets(name).labels[data.rows('train')])).expand(len(test), -1) for name in data.schema.names}
+    identity = dict(dataset=data.name, preset=preset if isinstance(preset, str) else 'own', key=configuration_key(data, size), replicate=replicate)
+    rows = []
     for truth in ('clean', 'observed') if data.clean else ('observed',):
-        judged = {model: judge_scores(data, s, truth) for model, s in scores.items()}
-        for model, by_type in judged.items():
-            labels = dict(gamma='' if model in ('prior', 'cross_entropy', 'cross_entropy_prior') else focus, beta=f'{beta:g}' if model.startswith('student') else '')
+        judged = {model: judge_scores(data, one, truth) for model, one in scores.items()}
+        for (name, *rest), by_type in judged.items():
             for kind, evaluation in by_type.items():
-                rows += metric_rows(evaluation, **identity, model=model, **labels, attribute_type=kind, truth=truth)
-                if data.fixed_test and model == 'student': rows += _differences(judged, kind, **identity, **labels, attribute_type=kind, truth=truth)
-    return pd.DataFrame(rows, columns=COLUMNS)
+                rows += metric_rows(evaluation, **identity, model=name, gamma=rest[0], beta=rest[1], attribute_type=kind, truth=truth)
+        if data.fixed_test: rows += _differences(judged, ('student', g, b), **identity, truth=truth)
+        rows += _reliability(tagger, data, scores['student', g, b], **identity, model='student', gamma=g, beta=b, truth=truth)
+    rows = pd.DataFrame(rows, columns=COLUMNS)
+    rows.attrs['minutes'] = round(sum(network.record['minutes'] for network in trained), 1)
+    return rows
 
 # %% ../nbs/09_runs.ipynb #ae342a25
 def _differences(
-    judged:dict,  # {model: {attribute type: evaluation}}
-    kind:str,     # an attribute type
+    judged:dict,       # {(model, γ, β): {attribute type: evaluation}}
+    student:tuple,     # which of them is the student
     **columns,
 ) -> list[dict]:
-    "Where the test set is the same for all replicates: the student's lead over each opponent, with its variance over the choice of the images."
-    rows, student = [], judged['student'][kind]
-    for opponent in ('teacher', 'teacher_long', 'cross_entropy'):
-        if opponent not in judged: continue
-        other = judged[opponent][kind]
-        for metric, k in (('R', 1), ('R', 3), ('R', 5), ('F1', 1), ('balanced_accuracy', 1)):
-            full = metric if metric == 'balanced_accuracy' else f'{metric}@{k}'
-            names = (f"student gamma={columns['gamma']} beta={columns['beta']}", opponent if opponent == 'cross_entropy' else f"{opponent} gamma={columns['gamma']}")
-            rows.append(columns | dict(model=' - '.join(names), gamma='', beta='', metric=metric, k=k, value=student[full] - other[full],
-                                       image_variance=bootstrap_variance(student.ranks, full, minus=other.ranks)))
+    "Where the test set is the same for all replicates: what claims compare, with its variance over the choice of the images."
+    called = lambda name, gamma, beta: ' '.join([name, *([f'gamma={gamma}'] if gamma else []), *([f'beta={beta}'] if beta else [])])
+    teacher, unfocused = ('teacher', student[1], ''), ('teacher', '0', '')
+    pairs = [(student, other) for other in (teacher, ('teacher_long', student[1], ''), ('cross_entropy', '', '')) if other in judged]
+    if unfocused in judged and unfocused != teacher: pairs.append((teacher, unfocused))
+    rows = []
+    for a, b in pairs:
+        for kind in judged[a]:
+            for metric, k in (('R', 1), ('R', 3), ('R', 5), ('F1', 1), ('balanced_accuracy', 1)):
+                full, one, other = metric if metric == 'balanced_accuracy' else f'{metric}@{k}', judged[a][kind], judged[b][kind]
+                rows.append(columns | dict(model=f'{called(*a)} - {called(*b)}', gamma='', beta='', attribute_type=kind, metric=metric, k=k, value=one[full] - other[full],
+                                           image_variance=bootstrap_variance(one.ranks, full, minus=other.ranks)))
+    return rows
+
+# %% ../nbs/09_runs.ipynb #d1aafb38
+def _reliability(
+    tagger:Tagger,
+    data:Dataset,
+    scores:dict[str, Tensor],  # its scores of `test`
+    **columns,                 # truth among them
+) -> list[dict]:
+    "How far a tagger's confidence can be trusted: over the test images that have a label of the type."
+    rows, test = [], data.rows('test')
+    for name in data.schema.names:
+        labels = (data.truth(name) if columns['truth'] == 'clean' else data.targets(name).labels)[test]
+        confidence, first = F.softmax(tagger.temperatures[name] * scores[name], dim=1).max(1)
+        labeled = labels.any(1)
+        if not labeled.any(): continue
+        right = labels[np.arange(len(test)), first.numpy()][labeled]
+        found = reliability(confidence.numpy()[labeled], right)
+        rows += [columns | dict(attribute_type=name, metric=metric, k=1, value=value, image_variance=np.nan) for metric, value in found.items()]
     return rows
 
 # %% ../nbs/09_runs.ipynb #ff153ec3
@@ -573,6 +633,26 @@ def provenance() -> dict:
                 python=platform.python_version(), versions={name: metadata.version(name) for name in ('torch', 'torchvision', 'numpy', 'mtss')})
 
 # %% ../nbs/09_runs.ipynb #b9ec219b
+def missing_replicates(
+    rows:pd.DataFrame,         # of `read_rows`
+    key:str,                   # of `configuration_key`
+    gamma:float|str=1.,        # the teachers' γ, or 'tune'
+    beta:float=1.,             # the student's β
+    replicates:int=1,          # how many are wanted
+    yardstick:bool=False,      # see `measure_replicate`
+    longer:bool=False,         # see `measure_replicate`
+    unfocused:bool=False,      # see `measure_replicate`
+) -> list[int]:
+    "The replicates that rows lack, or lack a model of. Raises `ValueError` or `TypeError` for γ, β or replicates."
+    gamma, beta = _checked(gamma, beta)
+    if isinstance(replicates, bool) or not isinstance(replicates, int) or replicates < 0: raise ValueError(f'replicates={replicates!r}: give a whole number of at least 0')
+    g, b = gamma if gamma == 'tune' else f'{gamma:g}', f'{beta:g}'
+    wanted = {('prior', '', ''), ('teacher', g, ''), ('student', g, b), *([('teacher_long', g, '')] if longer else []), *([('teacher', '0', '')] if unfocused else []),
+              *([('cross_entropy', '', ''), ('student_prior', g, b)] if yardstick else [])}
+    own = rows[rows['key'] == key]
+    return [n for n in range(replicates) if not wanted <= set(own.loc[own['replicate'] == n, ['model', 'gamma', 'beta']].itertuples(index=False, name=None))]
+
+# %% ../nbs/09_runs.ipynb #662643a2
 def run_or_read(
     path:str|Path,             # the CSV that the rows are kept in
     dataset:str='synthetic',   # as `load_dataset` takes it
@@ -582,22 +662,20 @@ def run_or_read(
     replicates:int=1,          # how many are wanted
     yardstick:bool=False,      # see `measure_replicate`
     longer:bool=False,         # see `measure_replicate`
+    unfocused:bool=False,      # see `measure_replicate`
     store:str|Path|None=None,  # see `mtss.store.store_root`
+    **source,                  # more of `load_dataset`'s, such as types
 ) -> pd.DataFrame:             # all rows of this data and preset that the file holds, of every γ and β
-    "The rows of some replicates: read where the file has them, else trained, judged and added to it."
-    size, (gamma, beta) = resolve(preset), _checked(gamma, beta)
-    if isinstance(replicates, bool) or not isinstance(replicates, int) or replicates < 0: raise ValueError(f'replicates={replicates!r}: give a whole number of at least 0')
-    focus = gamma if gamma == 'tune' else f'{gamma:g}'
-    wanted = {'teacher', 'student', 'prior', *(['teacher_long'] if longer else []), *(['cross_entropy', 'student_prior'] if yardstick else [])}
-    rows = read_rows(path)
-    if replicates: _folder_of(path)      # before hours are spent on what could not be kept
-    key = configuration_key(load_for(dataset, size, 0, store), size)
+    "The rows of some replicates: read where the file has them, else trained, judged and added to it. Raises what loading and training raise."
+    size, rows, beside = resolve(preset), read_rows(path), dict(yardstick=yardstick, longer=longer, unfocused=unfocused)
+    key = configuration_key(load_for(dataset, size, 0, store, **source), size)
+    missing = missing_replicates(rows, key, gamma, beta, replicates, **beside)
+    if missing: _folder_of(path)      # before hours are spent on what could not be kept
     for n in range(replicates):
-        there = rows[(rows['key'] == key) & (rows['replicate'] == n) & rows['gamma'].isin([focus, '']) & rows['beta'].isin([f'{beta:g}', ''])]
-        if wanted <= set(there['model']): print(f'replicate {n}: read from {Path(path).name}'); continue
-        start = time.perf_counter()
-        new = measure_replicate(dataset, preset, gamma, beta, n, yardstick, longer, store)
-        rows = keep_rows(path, new, f'gamma={focus} beta={beta:g}', **provenance(), settings=dataclasses.asdict(size), minutes=round((time.perf_counter() - start) / 60, 1))
+        if n not in missing: print(f'replicate {n}: read from {Path(path).name}'); continue
+        new = measure_replicate(dataset, preset, gamma, beta, n, store=store, **beside, **source)
+        setting = f"gamma={gamma if gamma == 'tune' else format(gamma, 'g')} beta={beta:g}"
+        rows = keep_rows(path, new, setting, **provenance(), settings=dataclasses.asdict(size), minutes=new.attrs['minutes'])
     return rows[rows['key'] == key].reset_index(drop=True)
 
 # %% ../nbs/09_runs.ipynb #33e90af7

@@ -13,7 +13,7 @@ import pandas as pd
 
 # %% auto #0
 __all__ = ['SPLITS', 'BOX', 'AttributeType', 'Schema', 'AnnotationError', 'read_table', 'type_columns', 'Targets', 'split_values',
-           'targets', 'validate']
+           'targets', 'validate', 'doubts']
 
 # %% ../nbs/00_schema.ipynb #7a164fbc
 @dataclass(frozen=True)
@@ -246,3 +246,18 @@ def validate(
             problems.append(f"column 'split': no row is '{split}': {dict(train='a teacher learns', val='the best model is chosen', test='it is judged')[split]} from those")
     if problems: raise AnnotationError(source, problems)
     return Schema(kinds)
+
+# %% ../nbs/00_schema.ipynb #36260dbf
+_NO_ANSWER = {'n/a', 'na', 'nan', 'none', 'null', 'unknown', 'other', '-', '?', '0'}
+
+def doubts(
+    schema:Schema,
+) -> list[str]:   # one sentence each
+    "What in a schema looks like an oversight, and what to do about it."
+    found = []
+    for kind in schema:
+        alike = {}
+        for name in kind.classes: alike.setdefault(' '.join(name.casefold().replace('-', ' ').replace('_', ' ').split()), []).append(name)
+        found += [f"column '{kind.name}': {', '.join(map(repr, names))} are classes of their own: if they mean the same, write them alike" for names in alike.values() if len(names) > 1]
+        found += [f"column '{kind.name}': '{name}' is a class like any other: if it means that nobody looked, leave the cell empty" for name in kind.classes if name.casefold() in _NO_ANSWER]
+    return found

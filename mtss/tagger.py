@@ -107,9 +107,11 @@ class Tagger:
 def _as_input(
     source,    # a path, a PIL image, a uint8 array H × W × 3, or a float tensor in [0, 1] of 3 × H × W
     size:int,  # side of what comes out, in pixels
+    box=None,  # x0 y0 x1 y1 of the garment in pixels; None: the whole image
 ) -> Tensor:   # float in [0, 1], 1 × 3 × size × size
     "One image as the student takes it. Raises `ImageError`, naming the file."
     if isinstance(source, Tensor) and source.is_floating_point():
+        if box is not None: raise ImageError('a float tensor is taken whole: crop it to the box, or give the image as uint8')
         if source.ndim != 3 or source.shape[0] != 3 or not source.numel(): raise ImageError(f'a float tensor must be 3 × H × W, not {tuple(source.shape)}')
         if not (0 <= source.min() and source.max() <= 1):
             raise ImageError(f'a float tensor must have values in [0, 1], not in [{source.min():.3g}, {source.max():.3g}]')
@@ -121,7 +123,7 @@ def _as_input(
         if not array.size: raise ImageError(f'the array {array.shape} has no pixel')
         source = Image.fromarray(array)
     if not isinstance(source, (str, Path, Image.Image)): raise ImageError(f'an image is a path, a PIL image, an array or a tensor, not {type(source).__name__}')
-    try: return plain_view(read_image(source, size)[None])
+    try: return plain_view(read_image(source, size, box)[None])
     except ImageError as error: raise ImageError(f"{source if isinstance(source, (str, Path)) else 'image'}: {error}") from None
 
 # %% ../nbs/08_tagger.ipynb #f26e0872
@@ -134,11 +136,14 @@ def predict(self:Tagger,
     source,                   # a path, a PIL image, a uint8 array H × W × 3, a float tensor 3 × H × W in [0, 1]; or several
     top:int=3,                # how many classes of each type
     min_confidence:float=0.,  # classes below are left out: a skirt has no sleeves
+    boxes=None,               # x0 y0 x1 y1 of the garment in pixels, as the training photos had them; for several images one each, None where there is none
 ) -> dict|list[dict]:         # {attribute type: [(class, confidence), …]}, one for each image
-    "Tag one image, or several. Raises `ImageError`, naming the file."
+    "Tag one image, or several. Raises `ImageError`, naming the file, and `ValueError` where boxes do not fit the images."
     sources, found = (list(source) if _many(source) else [source]), []
+    boxes = [None] * len(sources) if boxes is None else list(boxes) if _many(source) else [boxes]
+    if len(boxes) != len(sources) or any(box is not None and len(box) != 4 for box in boxes): raise ValueError(f'{len(boxes)} boxes for {len(sources)} images: give one of four numbers, x0 y0 x1 y1, for each')
     for start in range(0, len(sources), 256):
-        batch = torch.cat([_as_input(one, self.image_size) for one in sources[start:start + 256]])
+        batch = torch.cat([_as_input(one, self.image_size, box) for one, box in zip(sources[start:start + 256], boxes[start:start + 256])])
         ranked = {name: values.topk(min(top, values.shape[1])) for name, values in self.confidences(batch).items()}
         found += [{name: [(self.schema[name].classes[c], round(p, 4)) for p, c in zip(values[n].tolist(), classes[n].tolist()) if p >= min_confidence]
                    for name, (values, classes) in ranked.items()} for n in range(len(batch))]

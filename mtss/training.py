@@ -142,31 +142,30 @@ class TeacherBatches:
 # %% ../nbs/07_training.ipynb #0505d1db
 @torch.no_grad()
 def embed_views(
-    teacher:nn.Module,    # images → embedding, B × D
+    teachers:dict,        # {attribute type: module, images → embedding, B × D}; left in eval mode
     data:Dataset,         # where the images are
     rows:np.ndarray,      # N rows: the student's pool
     views:int,            # V
     seed:int,             # the student's seed: it numbers the views
-    folder:str|Path,      # where the embeddings are kept
+    folders:dict,         # {attribute type: the folder where the embeddings are kept}
     size:int|None=None,   # side of a view, in pixels; None: as stored
-    device:str='cpu',     # where the teacher works
-    title:str='',         # for the progress bar
+    device:str='cpu',     # where the teachers work
     chunk:int=512,        # images at a time
-) -> np.ndarray:          # float16, (V · N) × D, memory-mapped; that of view v of row n is at v · N + n
-    "A teacher's embeddings of V views of each image, computed once; a pass that was killed continues."
-    n, was_training = len(rows), teacher.training
-    teacher.eval()
+) -> dict:                # {attribute type: float16, (V · N) × D, memory-mapped; that of view v of row n is at v · N + n}
+    "The teachers' embeddings of V views of each image, computed once; a pass that was killed continues."
+    n = len(rows)
     def look(positions):
         part = rows[positions % n]
         return view(torch.from_numpy(data.pixels[part]).to(device), seed, part, positions // n, size)
-    dim = teacher(look(np.arange(1))).shape[1]
-    kept = ChunkedArray(folder, (views * n, dim), 'float16', chunk)
-    missing = kept.missing()
-    for start, stop in tqdm(missing, desc=f'embeddings of {title}', unit_scale=chunk, unit='image', leave=False, disable=not missing):
-        embedding = F.normalize(teacher(look(np.arange(start, stop))), dim=-1)
-        kept.write(start, embedding.cpu().numpy())
-    teacher.train(was_training)
-    return kept.array()
+    sample = look(np.arange(1))
+    kept = {name: ChunkedArray(folders[name], (views * n, teacher.eval()(sample).shape[1]), 'float16', chunk) for name, teacher in teachers.items()}
+    missing = {name: kept[name].missing() for name in teachers}
+    parts = sorted(set().union(*missing.values()))
+    for start, stop in tqdm(parts, desc='embeddings of the teachers', unit_scale=chunk, unit='image', leave=False, disable=not parts):
+        images = look(np.arange(start, stop))     # made once for all teachers
+        for name, teacher in teachers.items():
+            if (start, stop) in missing[name]: kept[name].write(start, F.normalize(teacher(images), dim=-1).cpu().numpy())
+    return {name: array.array() for name, array in kept.items()}
 
 # %% ../nbs/07_training.ipynb #cf1614d3
 class StudentBatches:
@@ -181,7 +180,7 @@ class StudentBatches:
         size:int|None=None,        # side of a view, in pixels; None: as stored
         device:str='cpu',          # where the views are made
     ):
-        if len(rows) < batch: raise ValueError(f'{len(rows)} images are fewer than one batch of {batch}')
+        if len(rows) < batch: raise ValueError(f'{len(rows)} images are fewer than one batch of {batch}: add images, or make the batch smaller')
         self.data, self.rows, self.batch, self.kept, self.views = data, rows, batch, kept, views
         self.seed, self.size, self.device = seed, size, device
         self.steps_per_epoch, self._epoch = len(rows) // batch, None

@@ -51,14 +51,14 @@ def view(
 
 # %% ../nbs/03_views.ipynb #78fb1c01
 def _relight(
-    images:Tensor,      # float in [0, 1], B × 3 × H × W
+    images:Tensor,      # float in [0, 1], B × 3 × H × W; overwritten
     brightness:Tensor,  # B factors
     contrast:Tensor,    # B factors
     saturation:Tensor,  # B factors
 ) -> Tensor:            # float in [0, 1], the same shape
     "Change light and strength of colour, never the hue."
     brightness, contrast, saturation = (factor[:, None, None, None] for factor in (brightness, contrast, saturation))
-    grey = (images * images.new_tensor([.299, .587, .114])[:, None, None]).sum(1, keepdim=True)
-    coloured = grey + saturation * (images - grey)
-    middle = grey.mean((2, 3), keepdim=True)
-    return ((middle + contrast * (coloured - middle)) * brightness).clamp_(0, 1).contiguous(memory_format=torch.channels_last)
+    grey = .299 * images[:, :1] + .587 * images[:, 1:2] + .114 * images[:, 2:]
+    # brightness · (middle + contrast · (grey + saturation · (image − grey) − middle)), gathered so that the picture is gone through once
+    shift = brightness * ((1 - contrast) * grey.mean((2, 3), keepdim=True) + contrast * (1 - saturation) * grey)
+    return images.mul_(brightness * contrast * saturation).add_(shift).clamp_(0, 1).contiguous(memory_format=torch.channels_last)
