@@ -667,6 +667,7 @@ def run_or_read(
     **source,                  # more of `load_dataset`'s, such as types
 ) -> pd.DataFrame:             # all rows of this data and preset that the file holds, of every γ and β
     "The rows of some replicates: read where the file has them, else trained, judged and added to it. Raises what loading and training raise."
+    _checked(gamma, beta)             # before a catalogue is decoded
     size, rows, beside = resolve(preset), read_rows(path), dict(yardstick=yardstick, longer=longer, unfocused=unfocused)
     key = configuration_key(load_for(dataset, size, 0, store, **source), size)
     missing = missing_replicates(rows, key, gamma, beta, replicates, **beside)

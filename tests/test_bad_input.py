@@ -296,6 +296,7 @@ NAMES = {
     'schedule': (lambda: resolve('smoke', teacher=dict(shape='cosine')), "schedule 'cosine'", 'known: halving, one_cycle'),
     'backbone': (lambda: Backbone('vgg'), "backbone 'vgg'", 'known: small, resnet18'),
     'backbone of a preset': (lambda: train_teachers(load_for('synthetic', little()), 1, little(backbone='vgg')), "backbone 'vgg'", 'known: small, resnet18'),
+    'size of a view': (lambda: resolve('smoke', view_size=48), 'view_size=48', 'larger than image_size=32'),
     'negatives': (lambda: train_teachers(load_for('synthetic', little()), 1, little(negatives='none')), "negatives 'none'", 'known: separate, in_batch'),
     'dataset': (lambda: load_dataset('fashion'), "dataset 'fashion'", 'give one of synthetic, or the path of an annotation table'),
     'option': (lambda: load_dataset('synthetic', trian=9), "'synthetic' has no option trian", 'known: image_size, train'),
@@ -316,6 +317,34 @@ def test_a_type_that_the_table_does_not_have(tmp_path, store):
     with pytest.raises(AnnotationError) as error: load_dataset(write_table(tmp_path/'photos'), types=['category', 'colour'])
     refused(error, 'annotations.csv', "no column 'colour'", 'types found: category, pattern')
     assert not store.exists()
+
+def test_types_are_chosen_for_a_whole_run(tmp_path, store):
+    with pytest.raises(AnnotationError) as error: run_or_read(tmp_path/'rows/table1.csv', write_table(tmp_path/'photos'), 'smoke', types=['colour'])
+    refused(error, 'annotations.csv', "no column 'colour'")
+    with pytest.raises(ValueError) as error: run_or_read(tmp_path/'rows/table1.csv', 'synthetic', 'smoke', types=['colour'])
+    refused(error, "'synthetic' has no option types")
+    assert not (store/'runs').exists() and not (tmp_path/'rows').exists()
+
+def test_a_pool_smaller_than_a_batch_is_refused_before_a_teacher_is_trained(tmp_path, store):
+    small = little(sizes=dict(train=5, val=40, test=40, unlabeled=2))
+    data = load_for('synthetic', small)
+    for use in (lambda: measure_replicate('synthetic', small), lambda: plan(data, preset=small)):
+        with pytest.raises(ValueError) as error: use()
+        refused(error, '7 images in train and unlabeled', 'batch of 8', 'add photos')
+    assert not (store/'runs').exists()
+
+def test_what_looks_like_an_oversight_is_said(tmp_path, capsys):
+    path = write_table(tmp_path/'photos')
+    table = pd.read_csv(path, keep_default_na=False)
+    train = table.index[(table['split'] == 'train') & (table['category'] != '')]
+    table.loc[train[0], 'category'] = table.loc[train[1], 'category'].upper()
+    table.loc[train[0], 'pattern'] = 'n/a'
+    table.to_csv(path, index=False)
+    before = snapshot(tmp_path/'photos')
+    load_dataset(path)
+    said = capsys.readouterr().err
+    for part in 'annotations.csv', "column 'category'", 'write them alike', "'n/a'", 'leave the cell empty': assert part in said
+    assert snapshot(tmp_path/'photos') == before
 
 @pytest.mark.parametrize('value', [-1, 1.5, 'two', True, None], ids=repr)
 def test_replicates_are_counted(value, store, tmp_path):
@@ -537,6 +566,17 @@ def test_predict_refuses_what_is_no_image(name, tagger):
     source, *parts = BAD_IMAGES[name]
     with pytest.raises(ImageError) as error: tagger.predict(source)
     refused(error, *parts)
+
+@pytest.mark.parametrize('boxes', [[(0, 0, 4, 4)] * 2, [(0, 0, 4)], []], ids=['too many', 'of three numbers', 'none'])
+def test_predict_wants_a_box_for_each_image(boxes, tagger):
+    with pytest.raises(ValueError) as error: tagger.predict([photo(0)], boxes=boxes)
+    refused(error, f'{len(boxes)} boxes for 1 images', 'x0 y0 x1 y1')
+
+def test_predict_refuses_a_box_without_a_garment(tagger):
+    with pytest.raises(ImageError) as error: tagger.predict(photo(0), boxes=(90, 90, 99, 99))
+    refused(error, 'lies outside the image of 16 × 16')
+    with pytest.raises(ImageError) as error: tagger.predict(torch.rand(3, 4, 4), boxes=(0, 0, 2, 2))
+    refused(error, 'crop it to the box')
 
 @pytest.mark.parametrize('name', BAD_FILES)
 def test_predict_names_a_file_that_cannot_be_read(name, tagger, tmp_path):

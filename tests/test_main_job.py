@@ -84,7 +84,7 @@ def photos(tmp_path_factory):
         trained = set('|'.join(table.loc[table.split == 'train', name]).split('|'))
         table[name] = ['|'.join(value for value in cell.split('|') if value in trained) for cell in table[name]]
     table.to_csv(folder/'shop/annotations.csv', index=False)
-    return table, drawn.schema, *job(folder, folder/'store', dataset=folder/'shop/annotations.csv', gamma='tune', yardstick=True)
+    return table, drawn.schema, *job(folder, folder/'store', dataset=folder/'shop/annotations.csv', gamma='tune', yardstick=True, unfocused=True)
 
 def test_the_main_job_on_photos_beside_a_table_with_gaps(photos):
     table, schema, rows, text = photos
@@ -92,15 +92,28 @@ def test_the_main_job_on_photos_beside_a_table_with_gaps(photos):
     complete(rows, schema, ['observed'], MODELS - {'teacher_long', 'teacher_long_prior'})
     assert set(rows['truth']) == {'observed'} and set(rows['dataset']) == {'shop'}
     leads = rows[rows.model.str.contains(' - ')]
-    assert set(leads['model']) == {'student gamma=tune beta=1 - teacher gamma=tune', 'student gamma=tune beta=1 - cross_entropy'}
+    assert set(leads['model']) == {'student gamma=tune beta=1 - teacher gamma=tune', 'student gamma=tune beta=1 - cross_entropy', 'teacher gamma=tune - teacher gamma=0'}
     assert leads['value'].between(-1, 1).all() and leads['image_variance'].ge(0).all()
     shows(text, 'shop, ours', *schema.names)
 
 def test_gamma_can_be_tuned(photos):
     _, schema, rows, text = photos
-    assert set(rows[rows.model == 'teacher']['gamma']) == {'tune'}
+    assert set(rows[rows.model == 'teacher']['gamma']) == {'tune', '0'}                 # γ = 0 stands beside it where it is asked for
     for gamma in 0, 1, 3: assert text.count(f'γ = {gamma}: training') == len(schema)
     shows(text, 'Student γ = tune, β = 1')
+
+def test_a_replicate_of_some_types_only(photos, tmp_path):
+    "Chosen by name, with commas between; the file of rows takes no harm from a second choice."
+    folder = tmp_path/'shop'
+    table, schema, rows, _ = photos
+    first, second, *_ = schema.names
+    load = load_dataset('synthetic', image_size=32, train=150, val=40, test=40, unlabeled=20, store=tmp_path/'store')
+    folder.mkdir()
+    for n, name in enumerate(table['image']): Image.fromarray(load.pixels[n]).save(folder/name, quality=95)
+    table.to_csv(folder/'annotations.csv', index=False)
+    found, text = job(tmp_path, tmp_path/'store', dataset=folder/'annotations.csv', types=f'{first}, {second}')
+    assert set(found['attribute_type']) == {first, second, 'all'}
+    shows(text, '0 of 1 replicates are kept', first, second)
 
 def test_the_main_job_on_real_photos(catalogue, tmp_path):
     rows, text = job(tmp_path, tmp_path/'store', dataset=catalogue)
