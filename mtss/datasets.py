@@ -19,11 +19,13 @@ from .schema import AnnotationError, AttributeType, BOX, Schema, Targets, doubts
 from .store import ChunkedArray, atomic_write, code_hash, content_key, locked, store_root
 
 # %% auto #0
-__all__ = ['MAX_PIXELS', 'SOURCES', 'ImageError', 'read_image', 'TooManyUnreadable', 'image_store', 'Dataset', 'with_splits',
-           'load_annotations', 'generator_hash', 'load_synthetic', 'load_dataset']
+__all__ = ['MAX_PIXELS', 'FORMATS', 'SOURCES', 'ImageError', 'read_image', 'TooManyUnreadable', 'image_store', 'Dataset',
+           'with_splits', 'load_annotations', 'generator_hash', 'load_synthetic', 'load_dataset']
 
 # %% ../nbs/02_datasets.ipynb #5bfe946a
 MAX_PIXELS = 60_000_000  # a larger picture is refused undecoded
+Image.init()
+FORMATS = [name for name in ('JPEG', 'PNG', 'WEBP', 'AVIF', 'GIF', 'BMP', 'TIFF', 'PPM', 'TGA') if name in Image.OPEN]  # none whose reader starts another program
 
 class ImageError(ValueError):
     "An image cannot be used; the message says why."
@@ -34,9 +36,10 @@ def _to_rgb(
 ) -> Image.Image:       # mode RGB
     "RGB from any mode: 16-bit is scaled down, transparency lies on white."
     if image.mode.startswith('I') or image.mode == 'F':
-        values = np.asarray(image, dtype=np.float64)
-        scale = 1 if values.max(initial=0) <= 255 and image.mode in ('I', 'F') else 257
-        image = Image.fromarray(np.clip(values / scale, 0, 255).astype(np.uint8))
+        values = np.asarray(image)
+        eight_bits = image.mode in ('I', 'F') and values.max(initial=0) <= 255
+        values = values.clip(0, 255) if eight_bits else values.clip(0, 65_535) // 257
+        image = Image.fromarray(values.astype(np.uint8))
     if 'A' in image.getbands() or 'transparency' in image.info:
         image = image.convert('RGBA')
         image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
@@ -57,7 +60,7 @@ def read_image(
         if source == b'': raise ImageError('the file is empty: replace it')
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', Image.DecompressionBombWarning)
-            image = source.copy() if isinstance(source, Image.Image) else Image.open(io.BytesIO(source))
+            image = source.copy() if isinstance(source, Image.Image) else Image.open(io.BytesIO(source), formats=FORMATS)
         if not image.width * image.height: raise ImageError('the image has no pixel: replace it')
         if image.width * image.height > MAX_PIXELS:
             raise ImageError(f'{image.width} × {image.height} pixels are more than the {MAX_PIXELS:,} that are decoded: shrink it')
@@ -70,7 +73,7 @@ def read_image(
                 raise ImageError(f'the box {x0:g} {y0:g} {x1:g} {y1:g} lies outside the image of {image.width} × {image.height}')
         return np.array(image.resize((size, size), Image.Resampling.BILINEAR, box=box))  # our own copy: Pillow lends its pixels read-only
     except ImageError: raise
-    except Image.UnidentifiedImageError: raise ImageError('this is not an image: save it as JPEG or PNG') from None
+    except Image.UnidentifiedImageError: raise ImageError('this is not an image of a known format: save it as JPEG or PNG') from None
     except Image.DecompressionBombError: raise ImageError(f'more than the {MAX_PIXELS:,} pixels that are decoded: shrink it') from None
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, MemoryError, OverflowError, RuntimeError, TypeError, ZeroDivisionError, struct.error) as error:
         raise ImageError(f'the image is damaged ({str(error) or type(error).__name__}): replace it') from None
@@ -91,7 +94,7 @@ def image_store(
     "Decode all images once. Raises `TooManyUnreadable`, naming them, and `StoreError`."
     files = [root/image for image in images]
     def stamp(file):
-        try: found = file.stat(); return [found.st_size, found.st_mtime_ns]
+        try: found = file.stat(); return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]  # the last changes when a file becomes readable
         except (OSError, ValueError): return None
     listing = hashlib.sha256(json.dumps([str(root), images, [stamp(file) for file in files]]).encode()
                              + (b'' if boxes is None else np.asarray(boxes, np.float64).tobytes())).hexdigest()
@@ -180,13 +183,14 @@ class Dataset:
 
 # %% ../nbs/02_datasets.ipynb #ff311efd
 def with_splits(
-    table:pd.DataFrame,  # an annotation table, perhaps without the column `split`
-) -> pd.DataFrame:       # the same with it
+    table:pd.DataFrame,         # an annotation table, perhaps without the column `split`
+    types:list[str]|None=None,  # the columns to take as attribute types; None: all
+) -> pd.DataFrame:              # the same with it
     "Deal out train, val and test 70 : 10 : 20 where the table has no splits."
     if 'split' in table or 'image' not in table: return table
     share = np.array([uniform(0, f'split {image}', 0)[0] for image in table['image']])
     split = np.where(share < .7, 'train', np.where(share < .8, 'val', 'test'))
-    types = type_columns(table)
+    types = [name for name in types or type_columns(table) if name in table]
     split = np.where((table[types] != '').any(axis=1), split, 'unlabeled')
     for name in types:                        # a class that was dealt no training image can be learned by nobody: give it those it has
         own = table[name].map(split_values)
@@ -204,7 +208,7 @@ def load_annotations(
 ) -> Dataset:
     "A dataset from an annotation table. Raises `AnnotationError`, `TooManyUnreadable`, `StoreError`."
     path = Path(path).expanduser().absolute()
-    table = with_splits(read_table(path))
+    table = with_splits(read_table(path), types)
     schema = validate(table, types, path.name)
     boxes = table[list(BOX)].apply(pd.to_numeric, errors='coerce').to_numpy(float) if BOX[0] in table else None
     pixels, digests, unreadable = image_store(path.parent, list(table['image']), boxes, image_size, store, max_unreadable)
@@ -214,14 +218,16 @@ def load_annotations(
               *(f"  {table['image'][n]}: {why}" for n, why in list(unreadable.items())[:20]),
               *(['  …'] if len(unreadable) > 20 else []), sep='\n', file=sys.stderr)
     if unreadable:
-        try: schema = validate(table[table['split'] != 'unreadable'].reset_index(drop=True), schema.names, path.name)
+        try: schema = validate(table[table['split'] != 'unreadable'], schema.names, path.name)
         except AnnotationError as error:
             raise AnnotationError(path.name, [f"{len(unreadable)} images cannot be read, and without them (first of all {table['image'][min(unreadable)]}):", *error.problems]) from None
     for doubt in doubts(schema): print(f'{path.name}: {doubt}', file=sys.stderr)
     table = table[['image', 'split', *[c for c in BOX if c in table], *schema.names]]
     digest = hashlib.sha256(table.to_csv(index=False).encode() + digests.tobytes()).hexdigest()
     key = content_key(source=digest, size=image_size, decoder=_decoder_hash())
-    return Dataset(path.parent.name, schema, table, lambda: pixels, image_size, key, key,
+    name = path.parent.name
+    if name.startswith('synthetic'): name = f'photos in {name}'     # that name is taken: its replicates draw their test set anew
+    return Dataset(name, schema, table, lambda: pixels, image_size, key, key,
                    unreadable={table['image'][n]: why for n, why in unreadable.items()})
 
 # %% ../nbs/02_datasets.ipynb #246c0773

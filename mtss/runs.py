@@ -27,10 +27,10 @@ from .training import (CheckpointError, CrossEntropyObjective, Schedule, Student
                            embed, embed_views, fit, load_tensors, save_tensors, val_f1)
 
 # %% auto #0
-__all__ = ['PRESETS', 'GAMMAS', 'IDENTITY', 'COLUMNS', 'KS', 'Preset', 'resolve', 'load_for', 'training_code', 'run_or_load',
-           'train_teachers', 'as_long_as_student', 'train_classifiers', 'tune_gamma', 'train_student', 'tagger_scores',
-           'teacher_scores', 'plan', 'configuration_key', 'judge_scores', 'measure_replicate', 'project_root',
-           'read_rows', 'keep_rows', 'provenance', 'missing_replicates', 'run_or_read', 'check_parameters']
+__all__ = ['PRESETS', 'GAMMAS', 'IDENTITY', 'COLUMNS', 'KS', 'Preset', 'resolve', 'load_for', 'training_code', 'project_root',
+           'provenance', 'run_or_load', 'train_teachers', 'as_long_as_student', 'train_classifiers', 'tune_gamma',
+           'train_student', 'tagger_scores', 'teacher_scores', 'plan', 'configuration_key', 'judge_scores', 'check_run',
+           'measure_replicate', 'read_rows', 'keep_rows', 'missing_replicates', 'run_or_read', 'check_parameters']
 
 # %% ../nbs/09_runs.ipynb #4bea5ad7
 @dataclass(frozen=True)
@@ -104,6 +104,7 @@ def load_for(
 ) -> Dataset:
     "A dataset at a preset's size. Raises what `load_dataset` raises."
     preset = resolve(preset)
+    if 'seed' in options: raise ValueError("a replicate's number is its seed: leave seed out")
     if dataset == 'synthetic': options = dict(seed=replicate, **preset.sizes) | options
     return load_dataset(dataset, image_size=preset.image_size, store=store, **options)
 
@@ -126,6 +127,24 @@ def _why_not(
     return 'the nearest one differs in ' + ', '.join(min(map(differences, others), key=len))
 
 # %% ../nbs/09_runs.ipynb #a6bd03c6
+def project_root() -> Path:
+    "The folder of the project: where `results/` is."
+    return Path(mtss.__file__).resolve().parent.parent
+
+# %% ../nbs/09_runs.ipynb #0dab85c7
+def _git(*command) -> str|None:
+    "What git says of the project; None where there is no git, or no history."
+    try: return subprocess.run(['git', '-C', str(project_root()), *command], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError): return None
+
+def provenance() -> dict:
+    "Commit, machine and versions: where a number was made."
+    commit, changed = _git('rev-parse', 'HEAD'), _git('status', '--porcelain', '--', 'mtss')
+    return dict(commit=commit and commit + (', with changes' if changed else ''), training_code=training_code(), threads=torch.get_num_threads(),
+                machine=f'{os.cpu_count()} cores, {platform.machine()}, {torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"}',
+                python=platform.python_version(), versions={name: metadata.version(name) for name in ('torch', 'torchvision', 'numpy', 'mtss')})
+
+# %% ../nbs/09_runs.ipynb #cbc88c9b
 def run_or_load(
     config:dict,             # everything the weights depend on; `kind` and `type` say what it is
     objective:nn.Module,     # what learns, from its start
@@ -133,7 +152,7 @@ def run_or_load(
     schedule:Schedule,       # how long
     title:str,               # for people
     store:str|Path|None=None,  # see `mtss.store.store_root`
-) -> tuple[str, dict]:       # the run's key, and its record: best_score, best_step, minutes
+) -> tuple[str, dict]:       # the run's key, and its record: best_score, best_step, minutes (since it was last begun), origin
     "Leave the trained weights in `objective`: from the store where they are there, else by training, or by going on with training."
     key, runs = content_key(**config), store_root(store)/'runs'
     with locked(runs/key) as folder:
@@ -153,7 +172,7 @@ def run_or_load(
         fit(objective, batches, schedule, folder, evaluate, key, title)
         checkpoint = folder/'checkpoint.safetensors'
         best = load_tensors(checkpoint)[1]
-        record = dict(run=key, best_score=best['best_score'], best_step=best['best_step'], minutes=(time.perf_counter() - start) / 60)
+        record = dict(run=key, best_score=best['best_score'], best_step=best['best_step'], minutes=(time.perf_counter() - start) / 60, origin=provenance())
         save_tensors(model, objective.state_dict(), **record)
         checkpoint.unlink()
         return key, record
@@ -219,6 +238,7 @@ def train_teachers(
 ) -> dict[str, Teacher]:        # {attribute type: teacher}; each has its `key` in the store and its `record`
     "One teacher per attribute type, trained or found. Raises `ValueError` for γ or preset, and what training raises."
     preset, teachers = resolve(preset), {}
+    _check_data(data, preset)
     missing = set(data.schema.names) - set(gamma) if isinstance(gamma, dict) else set()
     if missing: raise ValueError(f"gamma has no value for {', '.join(sorted(missing))}: give one for each attribute type")
     gammas = {name: check_gamma(gamma[name] if isinstance(gamma, dict) else gamma) for name in data.schema.names}
@@ -236,7 +256,7 @@ def train_teachers(
 def as_long_as_student(
     preset:Preset,  # resolved
 ) -> Preset:
-    "The same preset with teachers that see as many images as its student."
+    "The same preset with teachers that see as many images as its student, at the student's rates."
     images = preset.student.steps * preset.student.batch
     return dataclasses.replace(preset, teacher=dataclasses.replace(preset.student, batch=preset.teacher.batch, steps=images // preset.teacher.batch))
 
@@ -298,10 +318,12 @@ def _check_fit(
         if rows != len(data.schema[name]): raise ValueError(f"the dictionary of '{name}' has {rows} classes, the schema {len(data.schema[name])}: give one label embedding per class, in the schema's order")
 
 # %% ../nbs/09_runs.ipynb #9985e0bb
-def _check_pool(
+def _check_data(
     data:Dataset, preset:Preset,
 ) -> None:
-    "Raise `ValueError`, before a teacher is trained, where the student would have too few images for a batch."
+    "Raise `ValueError`, before anything is trained, where the images are too few or too small for the preset."
+    if data.image_size < preset.view_size:
+        raise ValueError(f"{data.name}: its images were stored at {data.image_size} px, the preset looks at {preset.view_size}: load it by load_for(…, preset), or with image_size={preset.view_size}")
     images, batch = len(data.rows('train', 'unlabeled')), preset.student.batch
     if images < batch: raise ValueError(f"{data.name}: {images} images in train and unlabeled are fewer than the student's batch of {batch}: add photos (they need no labels), or take a smaller preset")
 
@@ -320,9 +342,11 @@ def train_student(
         raise ValueError(f"teachers for {', '.join(teachers)}, but the schema has {', '.join(data.schema.names)}: give one teacher for each attribute type")
     teachers = {name: teachers[name].to(device) for name in data.schema.names}
     _check_fit(data, teachers)
-    _check_pool(data, preset)
+    _check_data(data, preset)
     beta = check_beta(beta)
-    config = _student_config(data, preset, seed, beta, {name: teacher.key for name, teacher in teachers.items()})
+    # a teacher from elsewhere has a key for its embedding alone: its dictionary counts as well
+    keys = {name: teacher.key if isinstance(teacher, Teacher) else content_key(embed=teacher.key, dictionary=teacher.label_embeddings.tolist()) for name, teacher in teachers.items()}
+    config = _student_config(data, preset, seed, beta, keys)
     pool, schedule, views = data.rows('train', 'unlabeled'), preset.student, config['views']
     dictionaries = {name: teacher.label_embeddings.detach() for name, teacher in teachers.items()}
     student = _started(lambda: Student(preset.backbone, {name: d.shape[1] for name, d in dictionaries.items()}, preset.weights), seed, 'student')
@@ -333,10 +357,12 @@ def train_student(
             if found != dim: raise ValueError(f"the teacher of '{name}' gives embeddings of length {found}, its dictionary has length {dim}: make both the same")
         kept = None
         if views:
+            place = {name: content_key(teacher=teacher.key, data=data.key, views=views, seed=seed, size=preset.view_size, code=training_code()) for name, teacher in teachers.items()}
+            distinct = {place[name]: teacher for name, teacher in teachers.items()}     # one borrowed network may be the teacher of several types
             with contextlib.ExitStack() as held:
-                place = lambda teacher: content_key(teacher=teacher.key, data=data.key, views=views, seed=seed, size=preset.view_size, code=training_code())
-                folders = {name: held.enter_context(locked(store_root(store)/'embeddings'/place(teacher))) for name, teacher in teachers.items()}
-                kept = embed_views(teachers, data, pool, views, seed, folders, preset.view_size, device)
+                folders = {one: held.enter_context(locked(store_root(store)/'embeddings'/one)) for one in distinct}
+                embeddings = embed_views(distinct, data, pool, views, seed, folders, preset.view_size, device)
+            kept = {name: embeddings[place[name]] for name in teachers}
         batches = StudentBatches(data, pool, schedule.batch, kept, views, seed, preset.view_size, device)
         scores = lambda rows: {name: cosine_scores(e, dictionaries[name].cpu()) for name, e in embed(student, data, rows, preset.view_size, device).items()}
         return batches, lambda _: val_f1(data, scores)
@@ -413,7 +439,7 @@ def plan(
 ) -> pd.DataFrame:              # one row per step: what, whether it is in the store, minutes and megabytes still to come
     "What `measure_replicate` would train. Trains nothing. Raises `ValueError` for γ, β or preset."
     preset, beta, runs = resolve(preset), check_beta(beta), store_root(store)/'runs'
-    _check_pool(data, preset)
+    _check_data(data, preset)
     step, forward = _seconds(preset)
     batch = preset.teacher.batch * (2 if preset.negatives == 'separate' else 1)
     rows = {}
@@ -482,15 +508,42 @@ def _leaning(
     return corrected
 
 # %% ../nbs/09_runs.ipynb #730395fb
-def _checked(
-    gamma,  # a number, or 'tune'
-    beta,   # a number
-) -> tuple[float|str, float]:
-    "γ and β, or an error before anything is begun."
+def check_run(
+    gamma,          # a number of at least 0, or 'tune'
+    beta,           # a number of at least 0
+    replicates=1,   # a whole number of at least 0
+) -> tuple[str, str]:   # γ and β as rows have them
+    "Raise `ValueError` or `TypeError`, with the remedy, before anything is begun."
     if isinstance(gamma, str) and gamma != 'tune': raise ValueError(f"gamma={gamma!r}: give a number of at least 0, or 'tune'")
-    return gamma if isinstance(gamma, str) else check_gamma(gamma), check_beta(beta)
+    if isinstance(replicates, bool) or not isinstance(replicates, int) or replicates < 0: raise ValueError(f'replicates={replicates!r}: give a whole number of at least 0')
+    return gamma if gamma == 'tune' else f'{check_gamma(gamma):g}', f'{check_beta(beta):g}'
 
 # %% ../nbs/09_runs.ipynb #e9744f62
+def _called(name, gamma, beta) -> str:
+    "A model's full name, as claims.csv has it."
+    return ' '.join([name, *([f'gamma={gamma}'] if gamma else []), *([f'beta={beta}'] if beta else [])])
+
+def _pairs(
+    models:list[tuple],   # (model, γ, β), as rows have them
+    gamma:str, beta:str,  # those of the student
+) -> list[tuple]:         # pairs of them
+    "What claims compare: the student with each opponent, and its teachers with those of γ = 0."
+    student, teacher, unfocused = ('student', gamma, beta), ('teacher', gamma, ''), ('teacher', '0', '')
+    pairs = [(student, other) for other in (teacher, ('teacher_long', gamma, ''), ('cross_entropy', '', '')) if other in models]
+    return pairs + ([(teacher, unfocused)] if unfocused in models and unfocused != teacher else [])
+
+def _models(
+    data:Dataset,         # says whether replicates share a test set
+    gamma:str, beta:str,  # of the student
+    yardstick:bool, longer:bool, unfocused:bool,   # see `measure_replicate`
+) -> set[tuple]:          # (model, γ, β), as rows have them
+    "Every model that a replicate has rows of."
+    trained = [('teacher', gamma, ''), ('student', gamma, beta), *([('teacher', '0', '')] if unfocused else []),
+               *([('teacher_long', gamma, '')] if longer else []), *([('cross_entropy', '', '')] if yardstick else [])]
+    differences = [(f'{_called(*a)} - {_called(*b)}', '', '') for a, b in _pairs(trained, gamma, beta)] if data.fixed_test else []
+    return {*trained, ('prior', '', ''), *((f'{name}_prior', *rest) for name, *rest in trained if yardstick), *differences}
+
+# %% ../nbs/09_runs.ipynb #ae342a25
 def measure_replicate(
     dataset:str='synthetic',     # as `load_dataset` takes it
     preset:str|Preset='tiny',    # how large
@@ -502,21 +555,20 @@ def measure_replicate(
     unfocused:bool=False,        # teachers of γ = 0 as well
     store:str|Path|None=None,    # see `mtss.store.store_root`
     **source,                    # more of `load_dataset`'s, such as types
-) -> pd.DataFrame:               # rows, see `COLUMNS`; `attrs['minutes']`: what training took
+) -> pd.DataFrame:               # rows, see `COLUMNS`; in `attrs`, how many minutes training took and where it was done
     "Train or load teachers and student, and judge them on `test`. Raises what loading and training raise."
-    gamma, beta = _checked(gamma, beta)
+    g, b = check_run(gamma, beta)
     size, options = resolve(preset), dict(seed=replicate, store=store)
     data = load_for(dataset, size, replicate, store, **source)
-    _check_pool(data, size)
-    focus, trained = tune_gamma(data, size, **options) if gamma == 'tune' else gamma, []
+    _check_data(data, size)
+    focus, trained = tune_gamma(data, size, **options) if gamma == 'tune' else gamma, {}
     def judge_of(networks):
-        trained.extend(networks.values())
+        trained.update({network.key: network.record for network in networks.values()})
         return lambda rows: teacher_scores(networks, data, rows, size.view_size)
     teachers = train_teachers(data, focus, size, **options)
     tagger = train_student(data, teachers, beta, size, **options)
-    trained.append(tagger)
+    trained[tagger.key] = tagger.record
     # a model is told apart by its name, γ and β, each as text
-    g, b = gamma if gamma == 'tune' else f'{gamma:g}', f'{beta:g}'
     models = {('teacher', g, ''): judge_of(teachers), ('student', g, b): lambda rows: tagger_scores(tagger, data, rows)}
     if unfocused: models['teacher', '0', ''] = judge_of(train_teachers(data, 0, size, **options))
     if longer: models['teacher_long', g, ''] = judge_of(train_teachers(data, focus, as_long_as_student(size), **options))
@@ -532,29 +584,26 @@ def measure_replicate(
         for (name, *rest), by_type in judged.items():
             for kind, evaluation in by_type.items():
                 rows += metric_rows(evaluation, **identity, model=name, gamma=rest[0], beta=rest[1], attribute_type=kind, truth=truth)
-        if data.fixed_test: rows += _differences(judged, ('student', g, b), **identity, truth=truth)
+        if data.fixed_test: rows += _differences(judged, _pairs(list(judged), g, b), **identity, truth=truth)
         rows += _reliability(tagger, data, scores['student', g, b], **identity, model='student', gamma=g, beta=b, truth=truth)
     rows = pd.DataFrame(rows, columns=COLUMNS)
-    rows.attrs['minutes'] = round(sum(network.record['minutes'] for network in trained), 1)
+    origins = [record['origin'] for record in trained.values()]
+    rows.attrs.update(minutes=round(sum(record['minutes'] for record in trained.values()), 1), trained=[one for n, one in enumerate(origins) if one not in origins[:n]])
     return rows
 
-# %% ../nbs/09_runs.ipynb #ae342a25
+# %% ../nbs/09_runs.ipynb #9aff5b0a
 def _differences(
     judged:dict,       # {(model, γ, β): {attribute type: evaluation}}
-    student:tuple,     # which of them is the student
+    pairs:list,        # of such models
     **columns,
 ) -> list[dict]:
     "Where the test set is the same for all replicates: what claims compare, with its variance over the choice of the images."
-    called = lambda name, gamma, beta: ' '.join([name, *([f'gamma={gamma}'] if gamma else []), *([f'beta={beta}'] if beta else [])])
-    teacher, unfocused = ('teacher', student[1], ''), ('teacher', '0', '')
-    pairs = [(student, other) for other in (teacher, ('teacher_long', student[1], ''), ('cross_entropy', '', '')) if other in judged]
-    if unfocused in judged and unfocused != teacher: pairs.append((teacher, unfocused))
     rows = []
     for a, b in pairs:
         for kind in judged[a]:
             for metric, k in (('R', 1), ('R', 3), ('R', 5), ('F1', 1), ('balanced_accuracy', 1)):
                 full, one, other = metric if metric == 'balanced_accuracy' else f'{metric}@{k}', judged[a][kind], judged[b][kind]
-                rows.append(columns | dict(model=f'{called(*a)} - {called(*b)}', gamma='', beta='', attribute_type=kind, metric=metric, k=k, value=one[full] - other[full],
+                rows.append(columns | dict(model=f'{_called(*a)} - {_called(*b)}', gamma='', beta='', attribute_type=kind, metric=metric, k=k, value=one[full] - other[full],
                                            image_variance=bootstrap_variance(one.ranks, full, minus=other.ranks)))
     return rows
 
@@ -576,11 +625,6 @@ def _reliability(
         found = reliability(confidence.numpy()[labeled], right)
         rows += [columns | dict(attribute_type=name, metric=metric, k=1, value=value, image_variance=np.nan) for metric, value in found.items()]
     return rows
-
-# %% ../nbs/09_runs.ipynb #ff153ec3
-def project_root() -> Path:
-    "The folder of the project: where `results/` is."
-    return Path(mtss.__file__).resolve().parent.parent
 
 # %% ../nbs/09_runs.ipynb #ea028cb5
 def read_rows(
@@ -625,17 +669,10 @@ def keep_rows(
     return read_rows(path)
 
 # %% ../nbs/09_runs.ipynb #255fd7cd
-def provenance() -> dict:
-    "Commit, machine and versions: where a number was made."
-    try: commit = subprocess.run(['git', '-C', str(project_root()), 'rev-parse', 'HEAD'], capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError): commit = None
-    return dict(commit=commit, training_code=training_code(), threads=torch.get_num_threads(), machine=f'{os.cpu_count()} cores, {platform.machine()}, {torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"}',
-                python=platform.python_version(), versions={name: metadata.version(name) for name in ('torch', 'torchvision', 'numpy', 'mtss')})
-
-# %% ../nbs/09_runs.ipynb #b9ec219b
 def missing_replicates(
     rows:pd.DataFrame,         # of `read_rows`
-    key:str,                   # of `configuration_key`
+    data:Dataset,              # of any replicate
+    preset:str|Preset='tiny',  # how large
     gamma:float|str=1.,        # the teachers' γ, or 'tune'
     beta:float=1.,             # the student's β
     replicates:int=1,          # how many are wanted
@@ -644,15 +681,11 @@ def missing_replicates(
     unfocused:bool=False,      # see `measure_replicate`
 ) -> list[int]:
     "The replicates that rows lack, or lack a model of. Raises `ValueError` or `TypeError` for γ, β or replicates."
-    gamma, beta = _checked(gamma, beta)
-    if isinstance(replicates, bool) or not isinstance(replicates, int) or replicates < 0: raise ValueError(f'replicates={replicates!r}: give a whole number of at least 0')
-    g, b = gamma if gamma == 'tune' else f'{gamma:g}', f'{beta:g}'
-    wanted = {('prior', '', ''), ('teacher', g, ''), ('student', g, b), *([('teacher_long', g, '')] if longer else []), *([('teacher', '0', '')] if unfocused else []),
-              *([('cross_entropy', '', ''), ('student_prior', g, b)] if yardstick else [])}
-    own = rows[rows['key'] == key]
+    wanted = _models(data, *check_run(gamma, beta, replicates), yardstick, longer, unfocused)
+    own = rows[rows['key'] == configuration_key(data, resolve(preset))]
     return [n for n in range(replicates) if not wanted <= set(own.loc[own['replicate'] == n, ['model', 'gamma', 'beta']].itertuples(index=False, name=None))]
 
-# %% ../nbs/09_runs.ipynb #662643a2
+# %% ../nbs/09_runs.ipynb #b9ec219b
 def run_or_read(
     path:str|Path,             # the CSV that the rows are kept in
     dataset:str='synthetic',   # as `load_dataset` takes it
@@ -667,17 +700,18 @@ def run_or_read(
     **source,                  # more of `load_dataset`'s, such as types
 ) -> pd.DataFrame:             # all rows of this data and preset that the file holds, of every γ and β
     "The rows of some replicates: read where the file has them, else trained, judged and added to it. Raises what loading and training raise."
-    _checked(gamma, beta)             # before a catalogue is decoded
+    g, b = check_run(gamma, beta, replicates)
     size, rows, beside = resolve(preset), read_rows(path), dict(yardstick=yardstick, longer=longer, unfocused=unfocused)
-    key = configuration_key(load_for(dataset, size, 0, store, **source), size)
-    missing = missing_replicates(rows, key, gamma, beta, replicates, **beside)
+    data = load_for(dataset, size, 0, store, **source)
+    missing = missing_replicates(rows, data, size, gamma, beta, replicates, **beside)
     if missing: _folder_of(path)      # before hours are spent on what could not be kept
     for n in range(replicates):
         if n not in missing: print(f'replicate {n}: read from {Path(path).name}'); continue
         new = measure_replicate(dataset, preset, gamma, beta, n, store=store, **beside, **source)
-        setting = f"gamma={gamma if gamma == 'tune' else format(gamma, 'g')} beta={beta:g}"
-        rows = keep_rows(path, new, setting, **provenance(), settings=dataclasses.asdict(size), minutes=new.attrs['minutes'])
-    return rows[rows['key'] == key].reset_index(drop=True)
+        setting = ' '.join([f'gamma={g} beta={b}', *(name for name, wanted in beside.items() if wanted)])
+        rows = keep_rows(path, new, setting, judged=provenance(), settings=dataclasses.asdict(size), **new.attrs)
+    # a folder of photos that was renamed is still the same data
+    return rows[rows['key'] == configuration_key(data, size)].assign(dataset=data.name).reset_index(drop=True)
 
 # %% ../nbs/09_runs.ipynb #33e90af7
 def check_parameters(

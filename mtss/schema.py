@@ -88,7 +88,10 @@ def read_table(
         try: table = pd.read_parquet(path)
         except (OSError, ValueError) as error: raise failed(f'{error}: is this really a parquet file?') from None
         table.columns = [str(column).strip() for column in table.columns]
-        return table.fillna('').astype(str).apply(lambda column: column.str.strip())
+        def text(cell):
+            if isinstance(cell, (list, tuple, np.ndarray)): return '|'.join(map(str, cell))
+            return '' if pd.isna(cell) else str(cell).strip()
+        return table.astype(object).map(text)
     source = path.read_bytes()
     try: text = source.decode('utf-8-sig')
     except UnicodeDecodeError as error:
@@ -155,9 +158,9 @@ def targets(
     return Targets(labels, labels.any(axis=1))
 
 # %% ../nbs/00_schema.ipynb #03a4228b
-def _row(n) -> str:
-    "How a spreadsheet would call the n-th data row."
-    return f'row {n + 2}'
+def _row(table, n) -> str:
+    "How a spreadsheet would call the n-th row of a table, or of what is left of one: the index knows where it stood."
+    return f'row {table.index[n] + 2}'
 
 # %% ../nbs/00_schema.ipynb #c2fce514
 def _check_rows(
@@ -167,12 +170,12 @@ def _check_rows(
     problems = []
     images, splits = table['image'], table['split']
     for n in np.flatnonzero(images == ''):
-        problems.append(f"{_row(n)}, column 'image': empty: give the image's path or delete the row")
+        problems.append(f"{_row(table, n)}, column 'image': empty: give the image's path or delete the row")
     for n in np.flatnonzero(~splits.isin(SPLITS)):
-        problems.append(f"{_row(n)}, column 'split': '{splits.iloc[n]}' is not one of {', '.join(SPLITS)}: correct it, or delete the whole column to have the splits dealt out")
+        problems.append(f"{_row(table, n)}, column 'split': '{splits.iloc[n]}' is not one of {', '.join(SPLITS)}: correct it, or delete the whole column to have the splits dealt out")
     climbs = images.str.startswith(('/', '\\')) | images.str.match(r'^[A-Za-z]:') | images.str.contains(r'(?:^|[/\\])\.\.(?:[/\\]|$)') | images.str.contains('\0', regex=False)
     for n in np.flatnonzero(climbs):
-        problems.append(f"{_row(n)}, column 'image': '{images.iloc[n]}' leaves the table's folder: use a path inside it, relative to the table")
+        problems.append(f"{_row(table, n)}, column 'image': '{images.iloc[n]}' leaves the table's folder: use a path inside it, relative to the table")
     present = [column for column in BOX if column in table]
     if present and len(present) < 4:
         return problems + [f"header: columns {', '.join(present)} without {', '.join(c for c in BOX if c not in present)}: a box needs all four, or none"]
@@ -181,10 +184,10 @@ def _check_rows(
         absent = (table[list(BOX)] == '').all(axis=1)
         bad = ~absent & ~((box['x1'] > box['x0']) & (box['y1'] > box['y0']) & (box[['x0', 'y0']] >= 0).all(axis=1))
         for n in np.flatnonzero(bad):
-            problems.append(f"{_row(n)}, columns x0 y0 x1 y1: {' '.join(table[list(BOX)].iloc[n])} is no box: they must be numbers with 0 ≤ x0 < x1 and 0 ≤ y0 < y1, or all empty")
+            problems.append(f"{_row(table, n)}, columns x0 y0 x1 y1: {' '.join(table[list(BOX)].iloc[n])} is no box: they must be numbers with 0 ≤ x0 < x1 and 0 ≤ y0 < y1, or all empty")
     same = table.duplicated(['image', *present], keep=False) & (images != '')
     for image, rows in table[same].groupby('image', sort=False).indices.items():
-        where = ' and '.join(_row(n) for n in np.flatnonzero(same)[rows][:3])
+        where = ' and '.join(_row(table, n) for n in np.flatnonzero(same)[rows][:3])
         problems.append(f"{where}, column 'image': '{image}' appears {len(rows)} times: keep one row, joining several values of a cell with |")
     return problems
 
@@ -203,12 +206,12 @@ def _check_types(
         for code, parts in enumerate(values):
             if '' in parts:
                 n = np.flatnonzero(codes == code)[0]
-                problems.append(f"{_row(n)}, column '{name}': '{cells[code]}' has an empty value beside |: remove the superfluous |")
+                problems.append(f"{_row(table, n)}, column '{name}': '{cells[code]}' has an empty value beside |: remove the superfluous |")
         trained = {value for code in np.unique(codes[in_train]) for value in values[code]} - {''}
         for code in np.unique(codes[in_use]):
             for value in set(values[code]) - trained - {''}:
                 n = np.flatnonzero((codes == code) & in_use)[0]
-                problems.append(f"{_row(n)}, column '{name}': class '{value}' has no row of split train, only of {table['split'].iloc[n]}: "
+                problems.append(f"{_row(table, n)}, column '{name}': class '{value}' has no row of split train, only of {table['split'].iloc[n]}: "
                                 'move some of its rows to train, or correct or empty the cell')
         for split in ('val', 'test'):
             if not any(values[code] for code in np.unique(codes[(table['split'] == split).to_numpy()])) and (table['split'] == split).any():

@@ -176,10 +176,13 @@ def load(cls,
         part = lambda prefix: {name[len(prefix):]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
         dictionaries = part('label_embeddings/')
         if {name: len(dictionary) for name, dictionary in dictionaries.items()} != {kind.name: len(kind) for kind in schema}: raise refused
+        size, temperatures = record['image_size'], record['temperatures']
+        if type(size) is not int or not 8 <= size <= 4096: raise refused
+        if temperatures.keys() != dictionaries.keys() or not all(isinstance(t, float) and 0 < t < np.inf for t in temperatures.values()): raise refused
         student = Student(record['backbone'], {name: dictionaries[name].shape[1] for name in schema.names})
         student.load_state_dict(part('student/'))
-        return cls(schema, student, dictionaries, record['backbone'], record['image_size'], record['temperatures'], record['key'])
-    except (CheckpointError, KeyError, TypeError, ValueError, RuntimeError): raise refused from None
+        return cls(schema, student, dictionaries, record['backbone'], size, temperatures, record['key'])
+    except (AttributeError, CheckpointError, KeyError, TypeError, ValueError, RuntimeError): raise refused from None
 
 Tagger.load = classmethod(load)
 
@@ -205,7 +208,7 @@ def export_onnx(self:Tagger,
                                 dynamic_shapes=({0: torch.export.Dim('batch')},), dynamo=True, verbose=False)
     model = program.model_proto
     onnx.helper.set_model_props(model, dict(schema=self.schema.to_json(), image_size=str(size), temperatures=json.dumps(self.temperatures),
-                                            input='RGB, the image stretched to a square, values from 0 to 1', output='cosines; confidence = softmax(temperature * cosines)'))
+                                            input='RGB, upright, transparency on white, cropped to the box if training was, stretched to a square, values from 0 to 1', output='cosines; confidence = softmax(temperature * cosines)'))
     atomic_write(path, model.SerializeToString())
 
 Tagger.export_onnx = export_onnx

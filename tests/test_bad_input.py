@@ -6,7 +6,7 @@ from PIL import Image, features
 from safetensors.torch import save_file
 from torch import nn
 from conftest import ROOT, little, papermill, photo, snapshot, trained, write_table
-from mtss.datasets import ImageError, TooManyUnreadable, load_dataset, read_image
+from mtss.datasets import ImageError, TooManyUnreadable, load_dataset, read_image, with_splits
 from mtss.losses import check_beta, check_gamma
 from mtss.models import Backbone, BorrowedTeacher
 from mtss.runs import load_for, measure_replicate, plan, resolve, run_or_read, train_student, train_teachers
@@ -14,6 +14,7 @@ from mtss.schema import AnnotationError, read_table
 from mtss.store import ChunkedArray, StoreError, atomic_write, store_root
 from mtss.tagger import Tagger
 from mtss.training import CheckpointError, Schedule, fit, load_tensors, save_tensors
+from mtss.verdicts import is_synthetic
 
 def refused(error, *parts):
     "Assert that the message of a caught error holds some parts: place, cause, remedy."
@@ -119,6 +120,7 @@ BAD_FILES = {
     'cut short': (JPEG[:len(JPEG) // 2], 'damaged', 'replace'),
     'cut at the start': (JPEG[:20], 'not an image', 'JPEG'),
     'text': (b'<!DOCTYPE html>' * 9, 'not an image', 'JPEG'),
+    'a program for a printer': (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n' + b'0 0 9 9 rectfill\n' * 9, 'not an image', 'JPEG'),
     'bomb': (bomb(), '60,000,000', 'shrink it'),
 }
 
@@ -345,6 +347,42 @@ def test_what_looks_like_an_oversight_is_said(tmp_path, capsys):
     said = capsys.readouterr().err
     for part in 'annotations.csv', "column 'category'", 'write them alike', "'n/a'", 'leave the cell empty': assert part in said
     assert snapshot(tmp_path/'photos') == before
+
+def test_images_smaller_than_what_the_preset_looks_at(store):
+    data = load_for('synthetic', little())
+    for use in train_teachers, plan:
+        with pytest.raises(ValueError) as error: use(data, preset=little(image_size=32, view_size=32))
+        refused(error, 'stored at 16 px', 'looks at 32', 'image_size=32')
+    assert not (store/'runs').exists()
+
+def test_replicates_of_one_seed_are_refused(tmp_path, store):
+    with pytest.raises(ValueError) as error: run_or_read(tmp_path/'rows/table1.csv', 'synthetic', 'smoke', seed=7)
+    refused(error, 'is its seed', 'leave seed out')
+    assert not (store/'runs').exists() and not (tmp_path/'rows').exists()
+
+def test_one_network_may_be_the_teacher_of_every_type(tmp_path):
+    "Its embeddings are made once; another dictionary makes another student."
+    data = load_for('synthetic', little(), store=tmp_path)
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    def student(scale): return train_student(data, {kind.name: BorrowedTeacher(network, scale * torch.rand(len(kind), 12), 'colours of four corners') for kind in data.schema}, preset=little(), store=tmp_path)
+    torch.manual_seed(0); one = student(1)
+    torch.manual_seed(1); other = student(1)
+    assert one.key != other.key and len(list((tmp_path/'embeddings').iterdir())) == 1
+
+@pytest.mark.parametrize('column', [pd.Categorical(['dress', None]), pd.array([7, None], 'Int64'), [['dress', 'skirt'], None]], ids=['categories', 'whole numbers', 'lists'])
+def test_a_parquet_table_of_other_types_than_text(column, tmp_path):
+    pd.DataFrame(dict(image=['a.jpg', 'b.jpg'], category=column)).to_parquet(tmp_path/'t.parquet')
+    read = read_table(tmp_path/'t.parquet')
+    assert read['category'].tolist() in (['dress', ''], ['7', ''], ['dress|skirt', ''])
+
+def test_splits_are_dealt_by_the_types_that_are_taken(tmp_path):
+    "A stock number is no class, even in a table without splits."
+    table = pd.DataFrame(dict(image=[f'{n}.jpg' for n in range(200)], sku=[f'A{n}' for n in range(200)], category=['dress', 'skirt', '', 'shirt'] * 50))
+    split = with_splits(table, ['category'])['split']
+    assert {'train', 'val', 'test', 'unlabeled'} == set(split) and (split[table['category'] == ''] == 'unlabeled').all()
+
+def test_photos_in_a_folder_called_synthetic_are_photos(tmp_path):
+    assert not is_synthetic(load_dataset(write_table(tmp_path/'synthetic')).name)
 
 @pytest.mark.parametrize('value', [-1, 1.5, 'two', True, None], ids=repr)
 def test_replicates_are_counted(value, store, tmp_path):
@@ -630,6 +668,8 @@ def test_load_refuses_a_file_that_is_no_tagger(finished, tagger, tmp_path):
         'another type': lambda: rewritten(schema=json.dumps(schema | dict(fit=['loose', 'slim']))), 'no schema': lambda: rewritten(schema='{}'),
         'a class less': lambda: rewritten(schema=json.dumps(schema | {first: schema[first][:-1]})),
         'another backbone': lambda: rewritten(backbone='resnet18'), 'an unknown backbone': lambda: rewritten(backbone='vgg'),
+        'an image size that is none': lambda: rewritten(image_size=10**6), 'an image size as text': lambda: rewritten(image_size='32'),
+        'no temperatures': lambda: rewritten(temperatures={}), 'a temperature that is none': lambda: rewritten(temperatures=dict.fromkeys(schema, -1.)),
         'half the weights': lambda: rewritten({name: tensor for name, tensor in tensors.items() if 'branches.0' not in name}),
     }
     for name, spoil_it in wrong.items():
@@ -645,3 +685,12 @@ def test_a_tagger_that_cannot_be_written(write, tagger, tmp_path):
     with pytest.raises(StoreError) as error: getattr(tagger, write)(unwritable(tmp_path))
     refused(error, str(tmp_path/'file/store'), 'cannot write', 'Not a directory')
     assert (tmp_path/'file').read_text() == 'kept'
+
+def test_a_problem_names_its_row_although_images_are_left_out(tmp_path):
+    "Rows are counted as the spreadsheet has them, unreadable images among them."
+    rows = ['image,split,category'] + [f'{n}.jpg,{split},{kind}' for n, (split, kind) in enumerate([('train', 'dress'), ('train', 'skirt'), ('train', 'shirt'), ('val', 'dress'), ('test', 'skirt'), ('test', 'shirt')])]
+    for n in range(6): Image.fromarray(photo(n)).save(tmp_path/f'{n}.jpg')
+    (tmp_path/'2.jpg').write_bytes(b'')                  # the only shirt of train
+    (tmp_path/'annotations.csv').write_text('\n'.join(rows))
+    with pytest.raises(AnnotationError) as error: load_dataset(tmp_path/'annotations.csv', max_unreadable=.5)
+    refused(error, 'cannot be read', '2.jpg', "row 7, column 'category': class 'shirt'")

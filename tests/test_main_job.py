@@ -42,7 +42,8 @@ def test_the_main_job_ends_with_every_row_and_a_table(cold):
     shows(text, 'DeepFashion, published', 'synthetic, ours', 'Teacher γ = 1', 'Student γ = 1, β = 1', 'Cross-entropy network', 'trained as long as the student', 'Prior',
           'category', 'balanced accuracy', 'C1a', 'C2a')
     ((origin,),) = (replicate.values() for replicate in json.loads((folder/'rows/table1.json').read_text()).values())
-    assert {'commit', 'machine', 'python', 'versions', 'training_code', 'settings'} <= origin.keys()
+    assert {'judged', 'trained', 'settings', 'minutes'} <= origin.keys() and len(origin['trained']) == 1
+    assert {'commit', 'machine', 'python', 'versions', 'training_code'} <= origin['judged'].keys() == origin['trained'][0].keys()
 
 def test_two_empty_stores_give_the_same_rows_byte_for_byte(cold, tmp_path):
     folder, *_ = cold
@@ -103,7 +104,7 @@ def test_gamma_can_be_tuned(photos):
     shows(text, 'Student γ = tune, β = 1')
 
 def test_a_replicate_of_some_types_only(photos, tmp_path):
-    "Chosen by name, with commas between; the file of rows takes no harm from a second choice."
+    "Chosen by name, with commas between; a second choice adds its rows to the file and changes none."
     folder = tmp_path/'shop'
     table, schema, rows, _ = photos
     first, second, *_ = schema.names
@@ -114,6 +115,9 @@ def test_a_replicate_of_some_types_only(photos, tmp_path):
     found, text = job(tmp_path, tmp_path/'store', dataset=folder/'annotations.csv', types=f'{first}, {second}')
     assert set(found['attribute_type']) == {first, second, 'all'}
     shows(text, '0 of 1 replicates are kept', first, second)
+    again, _ = job(tmp_path, tmp_path/'store', dataset=folder/'annotations.csv', types=f'{second},{first}')
+    assert again['key'].nunique() == 2
+    pd.testing.assert_frame_equal(again[again['key'].isin(found['key'])].reset_index(drop=True), found)
 
 def test_the_main_job_on_real_photos(catalogue, tmp_path):
     rows, text = job(tmp_path, tmp_path/'store', dataset=catalogue)

@@ -32,6 +32,8 @@ def check_complete(rows):
             judged.setdefault(model[1:], {})[model[0]] = set(zip(one['attribute_type'], one['truth'], one['metric'], one['k']))
         for model, by_replicate in judged.items():
             assert len(set(map(frozenset, by_replicate.values()))) == 1, f'{where}, {model}: a replicate lacks rows'
+            # a model that some replicates have must be there in all of the first: 0, 1, 2 …
+            assert sorted(by_replicate) == list(range(len(by_replicate))), f'{where}, {model}: a replicate lacks it'
         plain = [wanted for (model, *_), by_replicate in judged.items() if ' - ' not in model for wanted in by_replicate.values()]
         assert all(wanted == plain[0] for wanted in plain), f'{where}: a model lacks rows'
         for replicate, there in part.groupby('replicate')['model']: assert {'teacher', 'student', 'prior'} <= set(there), f'{where}: replicate {replicate} lacks a model'
@@ -42,9 +44,12 @@ def check_origins(path, rows):
     made = rows.loc[rows['replicate'] >= 0, ['dataset', 'preset', 'key', 'replicate']].drop_duplicates()
     assert record.keys() == {f'{dataset}/{preset}/{key}/replicate {n}' for dataset, preset, key, n in made.itertuples(index=False)}
     for by_setting in record.values():
-        for origin in by_setting.values(): assert {'commit', 'machine', 'python', 'versions', 'threads', 'training_code', 'settings'} <= origin.keys()
+        for origin in by_setting.values():
+            assert {'judged', 'trained', 'settings', 'minutes'} <= origin.keys() and origin['trained']
+            for made in origin['judged'], *origin['trained']: assert {'commit', 'machine', 'python', 'versions', 'threads', 'training_code'} <= made.keys()
 
 def test_committed_rows_are_well_formed():
+    assert ROOT/'results/table1.csv' in rows_of_results()
     for path, rows in rows_of_results().items(): check(path, rows)
 
 def test_committed_replicates_are_complete():
@@ -66,7 +71,7 @@ def test_a_table_that_is_not_well_formed_is_noticed(tmp_path):
     path = tmp_path/'table1.csv'
     rows = pd.DataFrame([dict(dict.fromkeys(IDENTITY, 'x'), replicate=0, model=model, attribute_type=kind, truth='clean', metric='R', k=1, value=.25)
                          for model in ('prior', 'student', 'teacher') for kind in ('all', 'category')], columns=COLUMNS)
-    kept = keep_rows(path, rows, 'gamma=1 beta=1', **provenance(), settings={})
+    kept = keep_rows(path, rows, 'gamma=1 beta=1', judged=provenance(), trained=[provenance()], settings={}, minutes=1)
     check(path, kept), check_complete(kept), check_origins(path, kept)
     for spoiled in kept.assign(value=kept['value'].where(kept.index != 2, 1.5)), kept.assign(preset='smoke'), pd.concat([kept, kept[:1]]), kept.assign(k=2):
         with pytest.raises(AssertionError): check(path, spoiled)
@@ -117,7 +122,9 @@ def test_a_committed_teacher_that_is_trained_again_gives_its_row(tmp_path, threa
     assert key in set(ours['key']), 'the code or the preset has changed since the rows were made: run nbs/10_table1.ipynb again'
     choices = sorted(set(ours.loc[ours['key'] == key, ['attribute_type', 'gamma', 'replicate']].itertuples(index=False, name=None)))
     name, gamma, replicate = random.choice(choices)
-    origin, here = origins[f'synthetic/tiny/{key}/replicate {replicate}'][f'gamma={gamma} beta=1'], provenance()
+    settings = origins[f'synthetic/tiny/{key}/replicate {replicate}']
+    setting = next(name for name in settings if name.startswith(f'gamma={gamma} ') or gamma == '0' and 'unfocused' in name)
+    origin, here = settings[setting]['trained'][0], provenance()
     same_machine = all(origin[part] == here[part] for part in ('machine', 'python', 'versions'))
     torch.set_num_threads(origin['threads'])         # sums depend on how they are shared out
     wanted, found = committed(rows, name, gamma, replicate, key), retrain(name, float(gamma), replicate, preset, tmp_path/'store')
