@@ -308,7 +308,7 @@ def only_trained(
         if not classes: continue
         kept = np.array(['|'.join(value for value in split_values(cell) if value in trained) for cell in cells], object)
         table[name] = kept[codes]
-        print(f"{source}: {name}: {len(classes)} classes without a training image are left out, with {labels} labels: {', '.join(sorted(classes)[:5])}{' …' if len(classes) > 5 else ''}", file=sys.stderr)
+        print(f"{source}, {name}: classes left out, since no training image has them: {len(classes)}, with labels: {labels} ({', '.join(sorted(classes)[:5])}{' …' if len(classes) > 5 else ''})", file=sys.stderr)
     return table
 
 # %% ../nbs/02_datasets.ipynb #d8d83c04
