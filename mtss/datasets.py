@@ -21,7 +21,7 @@ from .store import ChunkedArray, atomic_write, code_hash, content_key, locked, s
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'SOURCES', 'ImageError', 'read_image', 'TooManyUnreadable', 'image_store', 'Dataset', 'with_splits',
-           'from_table', 'load_annotations', 'generator_hash', 'load_synthetic', 'only_trained', 'load_benchmark',
+           'only_trained', 'from_table', 'load_annotations', 'generator_hash', 'load_synthetic', 'load_benchmark',
            'load_dataset']
 
 # %% ../nbs/02_datasets.ipynb #5bfe946a
@@ -196,6 +196,24 @@ def with_splits(
         split = np.where((split != 'unlabeled') & own.map(lambda values: not trained.issuperset(values)), 'train', split)
     return table.assign(split=split)
 
+# %% ../nbs/02_datasets.ipynb #8b4c6a04
+def only_trained(
+    table:pd.DataFrame,  # an annotation table with splits
+    source:str,          # how messages call it
+) -> pd.DataFrame:       # the same without those labels
+    "Leave out the classes that no training image has, and say how many."
+    table = table.copy()
+    for name in type_columns(table):
+        trained = set(table.loc[table['split'] == 'train', name].map(split_values).explode())
+        codes, cells = pd.factorize(table[name])
+        lost = [[value for value in split_values(cell) if value not in trained] for cell in cells]
+        classes, labels = {value for values in lost for value in values}, int(np.array([len(values) for values in lost])[codes].sum())
+        if not classes: continue
+        kept = np.array(['|'.join(value for value in split_values(cell) if value in trained) for cell in cells], object)
+        table[name] = kept[codes]
+        print(f"{source}, {name}: classes left out, since no training image has them: {len(classes)}, with labels: {labels} ({', '.join(sorted(classes)[:5])}{' …' if len(classes) > 5 else ''})", file=sys.stderr)
+    return table
+
 # %% ../nbs/02_datasets.ipynb #8a6ca177
 def from_table(
     table:pd.DataFrame,           # an annotation table with splits
@@ -222,7 +240,7 @@ def from_table(
         try: schema = validate(table[table['split'] != 'unreadable'].reset_index(drop=True), schema.names, source)
         except AnnotationError as error:
             raise AnnotationError(source, [f"{len(unreadable)} images cannot be read, and without them (first of all {table['image'][min(unreadable)]}):", *error.problems]) from None
-    table = table[['image', 'split', *[c for c in BOX if c in table], *schema.names]]
+    table = only_trained(table[['image', 'split', *[c for c in BOX if c in table], *schema.names]], source)  # as an unlabeled or unreadable image may have more
     digest = hashlib.sha256(table.to_csv(index=False).encode() + digests.tobytes()).hexdigest()
     key = content_key(source=digest, size=image_size, decoder=_decoder_hash())
     return Dataset(name, schema, table, lambda: pixels, image_size, key, key,
@@ -292,24 +310,6 @@ def _cells(
     "The cells of a table's column: class names joined by `|`."
     names = np.array(kind.classes)
     return ['|'.join(names[row]) for row in labels]
-
-# %% ../nbs/02_datasets.ipynb #04754d1a
-def only_trained(
-    table:pd.DataFrame,  # an annotation table with splits
-    source:str,          # how messages call it
-) -> pd.DataFrame:       # the same without those labels
-    "Leave out the classes that no training image has, and say how many."
-    table = table.copy()
-    for name in type_columns(table):
-        trained = set(table.loc[table['split'] == 'train', name].map(split_values).explode())
-        codes, cells = pd.factorize(table[name])
-        lost = [[value for value in split_values(cell) if value not in trained] for cell in cells]
-        classes, labels = {value for values in lost for value in values}, int(np.array([len(values) for values in lost])[codes].sum())
-        if not classes: continue
-        kept = np.array(['|'.join(value for value in split_values(cell) if value in trained) for cell in cells], object)
-        table[name] = kept[codes]
-        print(f"{source}, {name}: classes left out, since no training image has them: {len(classes)}, with labels: {labels} ({', '.join(sorted(classes)[:5])}{' …' if len(classes) > 5 else ''})", file=sys.stderr)
-    return table
 
 # %% ../nbs/02_datasets.ipynb #d8d83c04
 def load_benchmark(

@@ -316,13 +316,19 @@ def _names(
 # %% ../nbs/01b_readers.ipynb #e35b529a
 _FINE = ('texture', 'sleeve', 'length', 'neckline', 'fabric', 'fit')
 
+def _fine_categories(
+    root:Path,
+) -> Callable:  # as `_categories` gives it
+    "The categories, whose list is the same for both annotations."
+    return _categories(_file(root, 'deepfashion_fine', *(f'{folder}/list_category_cloth.txt' for folder in ('Anno_fine', 'Anno_coarse', 'Anno'))))
+
 def _fine_parts(
     root:Path,
     classes:list[tuple[str, str]],  # as `_attributes` gives them
 ) -> tuple[list, list, list, list, list]:  # images, splits, categories, boxes, cells
     "The images of train.txt, val.txt and test.txt, and the files whose lines belong to theirs. Raises `AnnotationError`."
     def file(name): return _file(root, 'deepfashion_fine', f'Anno_fine/{name}.txt')
-    category, seen, found = _categories(file('list_category_cloth')), {}, ([], [], [], [], [])
+    category, seen, found = _fine_categories(root), {}, ([], [], [], [], [])
     for split in 'train', 'val', 'test':
         images = _names(file(split), seen)
         def aligned(what, width, parse):
@@ -348,7 +354,7 @@ def _fine_lists(
         return [found[image] for image in cells]
     _say('train.txt is not there: splits are dealt out by item, 70 : 10 : 20')
     return (list(cells), [_dealt(image.rpartition('/')[0]) for image in cells],
-            beside('list_category_img', 1, lambda: _categories(_file(root, 'deepfashion_fine', 'Anno_fine/list_category_cloth.txt'))),
+            beside('list_category_img', 1, lambda: _fine_categories(root)),
             beside('list_bbox', 4, lambda: _box), list(cells.values()))
 
 # %% ../nbs/01b_readers.ipynb #23987951
@@ -486,6 +492,8 @@ def _imaterialist_part(
         except ValueError as error: problems.append(f'line {line}: {error}')
     if not cells and not problems: problems = ['there is no image in it: fetch the file anew']
     if problems: raise AnnotationError(path.name, problems)
+    bare = len(cells) - len(seen['annotations'])
+    if bare and seen['annotations']: _say(f'{path.name}: {bare:,} of {len(cells):,} images have no annotation; they have no label')
     return cells
 
 def _label_cells(
@@ -689,4 +697,3 @@ def read_fashion_product(
 
 # %% ../nbs/01b_readers.ipynb #7e14ca47
 READERS = dict(deepfashion=read_deepfashion, deepfashion_fine=read_deepfashion_fine, imaterialist=read_imaterialist, darn=read_darn, fashion_product=read_fashion_product)
-assert READERS.keys() == LAYOUTS.keys()
