@@ -370,14 +370,17 @@ def read_deepfashion_fine(
     return _table(_deepfashion_images(root, 'deepfashion_fine', images), splits, columns, boxes)
 
 # %% ../nbs/01b_readers.ipynb #fc7d7414
-_CHUNK, _MAX_RECORD = 1 << 16, 1 << 20  # characters
+_CHUNK, _MAX_RECORD = 1 << 14, 1 << 20  # characters
 
 class _JsonStream:
     "The values of a JSON file, one after the other, in little memory."
     def __init__(self,
         file,       # an open text file
         name:str,   # for messages
-    ): self.file, self.name, self.text, self.at, self.line, self.ended, self.decode = file, name, '', 0, 1, False, json.JSONDecoder().raw_decode
+    ):
+        self.file, self.name, self.decode = file, name, json.JSONDecoder().raw_decode
+        self.text, self.at = '', 0               # what was taken in, and how far it is read
+        self.line, self.ended = 1, False         # the line that `text` begins in; whether the file is at its end
 
     def failed(self, what:str, at:int|None=None) -> AnnotationError:
         "The error to raise for something at a place of the text."
