@@ -161,6 +161,7 @@ def run_or_load(
             tensors, record = load_tensors(model)
             if record.get('run') != key: raise CheckpointError(f'{model} is not the model of run {key}. Delete it to start that run anew')
             objective.load_state_dict(tensors)
+            (folder/'checkpoint.safetensors').unlink(missing_ok=True)    # a kill may have fallen between the two
             print(f'{title}: found in the store ({key})', flush=True)
             return key, record
         begun = (folder/'config.json').exists()
