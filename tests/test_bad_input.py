@@ -300,7 +300,7 @@ NAMES = {
     'backbone of a preset': (lambda: train_teachers(load_for('synthetic', little()), 1, little(backbone='vgg')), "backbone 'vgg'", 'known: small, resnet18'),
     'size of a view': (lambda: resolve('smoke', view_size=48), 'view_size=48', 'larger than image_size=32'),
     'negatives': (lambda: train_teachers(load_for('synthetic', little()), 1, little(negatives='none')), "negatives 'none'", 'known: separate, in_batch'),
-    'dataset': (lambda: load_dataset('fashion'), "dataset 'fashion'", 'give one of synthetic, or the path of an annotation table'),
+    'dataset': (lambda: load_dataset('fashion'), "dataset 'fashion'", 'give one of synthetic, deepfashion', 'or the path of an annotation table'),
     'option': (lambda: load_dataset('synthetic', trian=9), "'synthetic' has no option trian", 'known: image_size, train'),
     'option of a table': (lambda: load_dataset('annotations.csv', seed=9), "'annotations.csv' has no option seed", 'known: image_size, types'),
     'domain': (lambda: load_dataset('synthetic', domain='moon'), "domain 'moon'", 'known: studio, packshot, street'),
