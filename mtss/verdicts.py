@@ -87,7 +87,7 @@ def verdict(
     against = holm(_against(values, direction, threshold, margin, image_variance), (1 - level) / 2)
     of = f'{claimed.sum()} of {len(claimed)} intervals on the claimed side'
     if claimed.all(): return 'confirmed', of
-    if against.any(): return 'contradicted', f'{of}, {against.sum()} on the other'
+    if against.any(): return 'contradicted', f"{of}, {against.sum()} on the other, which still holds after Holm's correction"
     return 'open', of
 
 # %% ../nbs/09b_verdicts.ipynb #f5fc7525
