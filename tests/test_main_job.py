@@ -114,7 +114,7 @@ def test_a_replicate_of_some_types_only(photos, tmp_path):
     table.to_csv(folder/'annotations.csv', index=False)
     found, text = job(tmp_path, tmp_path/'store', dataset=folder/'annotations.csv', types=f'{first}, {second}')
     assert set(found['attribute_type']) == {first, second, 'all'}
-    shows(text, '0 of 1 replicates are kept', first, second)
+    shows(text, '0 of them are kept', first, second)
     again, _ = job(tmp_path, tmp_path/'store', dataset=folder/'annotations.csv', types=f'{second},{first}')
     assert again['key'].nunique() == 2
     pd.testing.assert_frame_equal(again[again['key'].isin(found['key'])].reset_index(drop=True), found)
