@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 from . import draws, synthetic
 from .draws import uniform
-from .readers import LAYOUTS, READERS
+from .readers import LAYOUTS, READERS, dealt_split
 from .schema import AnnotationError, AttributeType, BOX, Schema, Targets, doubts, read_table, split_values, targets, type_columns, validate
 from .store import ChunkedArray, atomic_write, code_hash, content_key, locked, store_root
 
@@ -190,8 +190,7 @@ def with_splits(
 ) -> pd.DataFrame:              # the same with it
     "Deal out train, val and test 70 : 10 : 20 where the table has no splits."
     if 'split' in table or 'image' not in table: return table
-    share = np.array([uniform(0, f'split {image}', 0)[0] for image in table['image']])
-    split = np.where(share < .7, 'train', np.where(share < .8, 'val', 'test'))
+    split = np.array([dealt_split(image) for image in table['image']])
     types = [name for name in types or type_columns(table) if name in table]
     split = np.where((table[types] != '').any(axis=1), split, 'unlabeled')
     for name in types:                        # a class that was dealt no training image can be learned by nobody: give it those it has
@@ -228,10 +227,10 @@ def from_table(
     types:list[str]|None=None,    # the columns to take as attribute types; None: all
     max_unreadable:float=.05,     # share of unreadable images above which the run stops
     store:str|Path|None=None,     # the store's folder, see `mtss.store.store_root`
-    prepare:Callable=lambda table: table,  # table → table, before each validation
+    strict:bool=True,             # whether a class that no training image has is an error; else it is left out
 ) -> Dataset:
     "A dataset from an annotation table in memory. Raises `AnnotationError`, `TooManyUnreadable`, `StoreError`."
-    table = prepare(table)
+    if not strict: table = only_trained(table, source)
     schema = validate(table, types, source)
     boxes = table[list(BOX)].apply(pd.to_numeric, errors='coerce').to_numpy(float) if BOX[0] in table else None
     pixels, digests, unreadable = image_store(root, list(table['image']), boxes, image_size, store, max_unreadable)
@@ -240,8 +239,7 @@ def from_table(
         print(f'{len(unreadable)} of {len(table)} images cannot be read and are left out; mend or remove them:',
               *(f"  {table['image'][n]}: {why}" for n, why in list(unreadable.items())[:20]),
               *(['  …'] if len(unreadable) > 20 else []), sep='\n', file=sys.stderr)
-    if unreadable:
-        table = prepare(table)
+        if not strict: table = only_trained(table, source)
         try: schema = validate(table[table['split'] != 'unreadable'], schema.names, source)
         except AnnotationError as error:
             raise AnnotationError(source, [f"{len(unreadable)} images cannot be read, and without them (first of all {table['image'][min(unreadable)]}):", *error.problems]) from None
@@ -335,7 +333,7 @@ def load_benchmark(
     unknown = [kind for kind in types or [] if kind not in known]
     if unknown: raise AnnotationError(name, [f"there is no attribute type '{kind}': known are {', '.join(known)}" for kind in unknown])
     return from_table(table[[column for column in table if column not in known or types is None or column in types]], root, name, name,
-                      image_size, types, max_unreadable, store, functools.partial(only_trained, source=name))
+                      image_size, types, max_unreadable, store, strict=False)
 
 # %% ../nbs/02_datasets.ipynb #c6c2443b
 SOURCES = dict(synthetic=load_synthetic) | {name: functools.partial(load_benchmark, name) for name in READERS}

@@ -13,8 +13,8 @@ from .draws import uniform
 from .schema import AnnotationError, BOX, read_table, type_columns
 
 # %% auto #0
-__all__ = ['LAYOUTS', 'READERS', 'label_density', 'read_deepfashion', 'read_deepfashion_fine', 'read_imaterialist', 'read_darn',
-           'read_fashion_product']
+__all__ = ['LAYOUTS', 'READERS', 'label_density', 'read_deepfashion', 'dealt_split', 'read_deepfashion_fine', 'read_imaterialist',
+           'read_darn', 'read_fashion_product']
 
 # %% ../nbs/01b_readers.ipynb #894dfd0a
 def label_density(
@@ -201,6 +201,13 @@ def _class_names(
     if double: _say(f"{source}: {', '.join(double[:5])} stand more than once and are each one class")
     return clean
 
+def _by_type(
+    named:list[tuple[str, str]],  # attribute type and class of each label of an image
+    kinds:tuple[str, ...],        # the types that are wanted, in order
+) -> tuple[str, ...]:             # a cell for each type
+    "Labels as cells, each class once."
+    return tuple('|'.join(dict.fromkeys(name for other, name in named if other == kind)) for kind in kinds)
+
 def _attribute_cells(
     classes:list[tuple[str, str]],  # attribute type and class of each value
     kinds:tuple[str, ...],          # the types that are wanted, in order
@@ -210,7 +217,7 @@ def _attribute_cells(
         odd = set(values) - {'1', '0', '-1'}
         if odd: raise ValueError(f"'{min(odd)[:40]}' is none of 1, 0, -1: put back the original line")
         named = [classes[n] for n, value in enumerate(values) if value == '1']
-        return tuple('|'.join(dict.fromkeys(name for other, name in named if other == kind)) for kind in kinds)
+        return _by_type(named, kinds)
     return cells
 
 # %% ../nbs/01b_readers.ipynb #bb6339ce
@@ -290,10 +297,10 @@ def read_deepfashion(
     return _table(_deepfashion_images(root, name, list(split)), list(split.values()), columns, [box[image] for image in split])
 
 # %% ../nbs/01b_readers.ipynb #738c9b47
-def _dealt(
-    thing:str,  # what must not stand on both sides of a split, such as a product's name
+def dealt_split(
+    thing:str,  # what must not stand on both sides of a split, such as an image or a product's name
 ) -> str:
-    "A split, 70 : 10 : 20, that depends on nothing but the name."
+    "train, val or test, 70 : 10 : 20, by nothing but the name."
     share = uniform(0, f'split {thing}', 0)[0]
     return 'train' if share < .7 else 'val' if share < .8 else 'test'
 
@@ -353,7 +360,7 @@ def _fine_lists(
         _check_same_images(list_attr_img=cells, **{name: found})
         return [found[image] for image in cells]
     _say('train.txt is not there: splits are dealt out by item, 70 : 10 : 20')
-    return (list(cells), [_dealt(image.rpartition('/')[0]) for image in cells],
+    return (list(cells), [dealt_split(image.rpartition('/')[0]) for image in cells],
             beside('list_category_img', 1, lambda: _fine_categories(root)),
             beside('list_bbox', 4, lambda: _box), list(cells.values()))
 
@@ -511,16 +518,26 @@ def _label_cells(
     unknown = [number for number in numbers if number not in classes]
     if unknown: raise ValueError(f'label {unknown[0]} is not in the label map: label map and annotations must be of the same release')
     named = [classes[number] for number in numbers]
-    return tuple('|'.join(dict.fromkeys(name for other, name in named if other == kind)) for kind in kinds)
+    return _by_type(named, kinds)
 
 # %% ../nbs/01b_readers.ipynb #4f77daf2
-def _left_out(
-    images:list,     # what a file lists
-    lacking:list,    # which of them are not on the disk
-    source:str,      # the file
-) -> None:
-    "Say how many images are not on the disk."
-    if lacking: _say(f'{source}: {len(lacking):,} of {len(images):,} images are not on the disk and are left out, first {lacking[0]}')
+def _on_disk(
+    images:list,      # what a file lists
+    there:Callable,   # image → whether it is on the disk
+    source:str,       # the file
+) -> list[int]:       # positions in `images`
+    "Which images are on the disk; says how many are not."
+    here = [n for n, image in enumerate(images) if there(image)]
+    if len(here) < len(images):
+        first = next(n for n in range(len(images)) if n == len(here) or here[n] != n)
+        _say(f'{source}: {len(images) - len(here):,} of {len(images):,} images are not on the disk and are left out, first {images[first]}')
+    return here
+
+def _fetch_them(
+    source:str, folder:Path, name:str,   # the file; where its images should be; a key of `LAYOUTS`
+) -> AnnotationError:
+    "The error where none of a file's images is on the disk."
+    return AnnotationError(source, [f'none of its images is in {folder}: fetch them, and lay them out so:{LAYOUTS[name]}'])
 
 def _files_by_id(
     folder:Path,
@@ -545,9 +562,9 @@ def read_imaterialist(
         if part == 'test' and not os.path.isfile(root/'test.json'): continue
         found = _imaterialist_part(_file(root, 'imaterialist', f'{part}.json'), classes, kinds)
         files = _files_by_id(root/part)
-        here = [image for image in found if image in files]
-        _left_out(list(found), [image for image in found if image not in files], f'{part}.json')
-        if not here and part != 'test': raise AnnotationError(f'{part}.json', [f'none of its images is in {root/part}: fetch them, and lay them out so:{LAYOUTS["imaterialist"]}'])
+        listed = list(found)
+        here = [listed[n] for n in _on_disk(listed, files.__contains__, f'{part}.json')]
+        if not here and part != 'test': raise _fetch_them(f'{part}.json', root/part, 'imaterialist')
         images += [f'{part}/{files[image]}' for image in here]
         splits += [dict(train='train', test='unlabeled').get(part) or _half(image) for image in here]
         cells  += [found[image] for image in here]
@@ -606,9 +623,8 @@ def read_darn(
         found = _darn_part(names, [file(name) for name in lists])
         bare = [name for name, values in zip(names, found) if not values]
         if bare: _say(f"{' and '.join(lists)}: {len(bare):,} of {len(names):,} images have no row, first {bare[0]}; they have no label")
-        here = [n for n, name in enumerate(names) if os.path.isfile(root/name)]
-        _left_out(names, [name for name in names if not os.path.isfile(root/name)], f'filenames_{part}.txt')
-        if not here: raise AnnotationError(f'filenames_{part}.txt', [f'none of its images is in {root}: fetch them, and lay them out so:{LAYOUTS["darn"]}'])
+        here = _on_disk(names, lambda name: os.path.isfile(root/name), f'filenames_{part}.txt')
+        if not here: raise _fetch_them(f'filenames_{part}.txt', root, 'darn')
         images += [names[n] for n in here]
         splits += [split] * len(here)
         known  += [found[n] for n in here]
@@ -671,8 +687,10 @@ def _all_seller_attributes(
     found, lacking, problems = [], [], []
     for n in ids:
         path = folder/f'{n}.json'
-        if not os.path.isfile(path): lacking.append(n)
-        try: found.append(_seller_attributes(path) if os.path.isfile(path) else {})
+        if not os.path.isfile(path):
+            lacking.append(n); found.append({})
+            continue
+        try: found.append(_seller_attributes(path))
         except ValueError as error: problems.append(f'{n}.json: {error}')
     if problems: raise AnnotationError('styles', problems)
     if lacking: _say(f'styles: {len(lacking):,} of {len(ids):,} products have no file, first {lacking[0]}.json; of those only category, gender, color and style are known')
@@ -696,7 +714,7 @@ def read_fashion_product(
         columns |= {kind: [more.get(kind, '') for more in chosen] for kind in _ATTRIBUTES}
     else: _say(f"styles: there is no such folder, and so no {', '.join(_ATTRIBUTES)}")
     columns['style'] = [_seller_values([style['usage']]) for style in styles]
-    return _table([f"images/{style['id']}.jpg" for style in styles], [_dealt(style['productDisplayName'].casefold()) for style in styles], columns)
+    return _table([f"images/{style['id']}.jpg" for style in styles], [dealt_split(style['productDisplayName'].casefold()) for style in styles], columns)
 
 # %% ../nbs/01b_readers.ipynb #7e14ca47
 READERS = dict(deepfashion=read_deepfashion, deepfashion_fine=read_deepfashion_fine, imaterialist=read_imaterialist, darn=read_darn, fashion_product=read_fashion_product)

@@ -481,15 +481,21 @@ def configuration_key(
     return content_key(recipe=data.recipe, code=training_code(), **settings | dict(weights=_file_hash(preset.weights)))
 
 # %% ../nbs/09_runs.ipynb #1f7e1668
+def _test_labels(
+    data:Dataset, name:str,   # an attribute type
+    truth:str,                # 'clean' or 'observed'
+) -> np.ndarray:              # bool, images of `test` × C
+    "What predictions are judged by."
+    return (data.truth(name) if truth == 'clean' else data.targets(name).labels)[data.rows('test')]
+
+# %% ../nbs/09_runs.ipynb #3c9744e5
 def judge_scores(
     data:Dataset,               # gives the truth
     scores:dict[str, Tensor],   # {attribute type: N × C} for the rows of `test`
     truth:str='clean',          # 'clean' or 'observed'
 ) -> dict[str, Evaluation]:     # {attribute type: its metrics}, and 'all' types pooled
     "All metrics of one model on `test`."
-    test = data.rows('test')
-    labels = {name: (data.truth(name) if truth == 'clean' else data.targets(name).labels)[test] for name in data.schema.names}
-    found = {name: evaluate_scores(scores[name], labels[name], KS) for name in data.schema.names}
+    found = {name: evaluate_scores(scores[name], _test_labels(data, name, truth), KS) for name in data.schema.names}
     return found | dict(all=Evaluation(pool([found[name].ranks for name in data.schema.names]), KS))
 
 # %% ../nbs/09_runs.ipynb #571ea489
@@ -561,7 +567,6 @@ def measure_replicate(
     g, b = check_run(gamma, beta)
     size, options = resolve(preset), dict(seed=replicate, store=store)
     data = load_for(dataset, size, replicate, store, **source)
-    _check_data(data, size)
     focus, trained = tune_gamma(data, size, **options) if gamma == 'tune' else gamma, {}
     def judge_of(networks):
         trained.update({network.key: network.record for network in networks.values()})
@@ -616,15 +621,14 @@ def _reliability(
     **columns,                 # truth among them
 ) -> list[dict]:
     "How far a tagger's confidence can be trusted: over the test images that have a label of the type."
-    rows, test = [], data.rows('test')
+    rows = []
     for name in data.schema.names:
-        labels = (data.truth(name) if columns['truth'] == 'clean' else data.targets(name).labels)[test]
+        labels = _test_labels(data, name, columns['truth'])
         confidence, first = F.softmax(tagger.temperatures[name] * scores[name], dim=1).max(1)
         labeled = labels.any(1)
         if not labeled.any(): continue
-        right = labels[np.arange(len(test)), first.numpy()][labeled]
-        found = reliability(confidence.numpy()[labeled], right)
-        rows += [columns | dict(attribute_type=name, metric=metric, k=1, value=value, image_variance=np.nan) for metric, value in found.items()]
+        right = labels[np.arange(len(labels)), first.numpy()][labeled]
+        rows += metric_rows(reliability(confidence.numpy()[labeled], right), **columns, attribute_type=name)
     return rows
 
 # %% ../nbs/09_runs.ipynb #ea028cb5

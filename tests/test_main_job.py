@@ -74,8 +74,8 @@ def test_a_dry_run_trains_nothing(tmp_path):
     assert not snapshot(tmp_path/'store') and not (tmp_path/'rows').exists()
 
 @pytest.fixture(scope='module')
-def photos(tmp_path_factory):
-    "Photos beside a table with half-filled cells, and γ chosen by type: the table, its rows, and what was said."
+def shop(tmp_path_factory):
+    "Photos beside a table with half-filled cells: the table's path, the table, and its types."
     folder = tmp_path_factory.mktemp('photos')
     drawn = load_dataset('synthetic', image_size=32, train=150, val=40, test=40, unlabeled=20, store=folder/'store')
     (folder/'shop').mkdir()
@@ -85,7 +85,14 @@ def photos(tmp_path_factory):
         trained = set('|'.join(table.loc[table.split == 'train', name]).split('|'))
         table[name] = ['|'.join(value for value in cell.split('|') if value in trained) for cell in table[name]]
     table.to_csv(folder/'shop/annotations.csv', index=False)
-    return table, drawn.schema, *job(folder, folder/'store', dataset=folder/'shop/annotations.csv', gamma='tune', yardstick=True, unfocused=True)
+    return folder/'shop/annotations.csv', table, drawn.schema
+
+@pytest.fixture(scope='module')
+def photos(shop, tmp_path_factory):
+    "The job on them, with γ chosen by type: the table, its types, its rows, and what was said."
+    path, table, schema = shop
+    folder = tmp_path_factory.mktemp('job')
+    return table, schema, *job(folder, folder/'store', dataset=path, gamma='tune', yardstick=True, unfocused=True)
 
 def test_the_main_job_on_photos_beside_a_table_with_gaps(photos):
     table, schema, rows, text = photos
@@ -103,19 +110,14 @@ def test_gamma_can_be_tuned(photos):
     for gamma in 0, 1, 3: assert text.count(f'γ = {gamma}: training') == len(schema)
     shows(text, 'Student γ = tune, β = 1')
 
-def test_a_replicate_of_some_types_only(photos, tmp_path):
+def test_a_replicate_of_some_types_only(shop, tmp_path):
     "Chosen by name, with commas between; a second choice adds its rows to the file and changes none."
-    folder = tmp_path/'shop'
-    table, schema, rows, _ = photos
+    path, _, schema = shop
     first, second, *_ = schema.names
-    load = load_dataset('synthetic', image_size=32, train=150, val=40, test=40, unlabeled=20, store=tmp_path/'store')
-    folder.mkdir()
-    for n, name in enumerate(table['image']): Image.fromarray(load.pixels[n]).save(folder/name, quality=95)
-    table.to_csv(folder/'annotations.csv', index=False)
-    found, text = job(tmp_path, tmp_path/'store', dataset=folder/'annotations.csv', types=f'{first}, {second}')
+    found, text = job(tmp_path, tmp_path/'store', dataset=path, types=f'{first}, {second}')
     assert set(found['attribute_type']) == {first, second, 'all'}
     shows(text, '0 of them are kept', first, second)
-    again, _ = job(tmp_path, tmp_path/'store', dataset=folder/'annotations.csv', types=f'{second},{first}')
+    again, _ = job(tmp_path, tmp_path/'store', dataset=path, types=f'{second},{first}')
     assert again['key'].nunique() == 2
     pd.testing.assert_frame_equal(again[again['key'].isin(found['key'])].reset_index(drop=True), found)
 
