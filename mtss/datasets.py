@@ -4,7 +4,7 @@
 
 # %% ../nbs/02_datasets.ipynb #931e8d31
 from __future__ import annotations
-import functools, hashlib, inspect, io, json, os, struct, sys, warnings
+import dataclasses, functools, hashlib, inspect, io, json, os, struct, sys, warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,6 +175,12 @@ class Dataset:
     ) -> np.ndarray:   # bool, N × C
         "The labels that predictions are judged by: the clean truth where it is known, else the observed labels."
         return self.targets(name).labels if self.clean is None else self.clean[name]
+
+    def only(self,
+        *types:str,     # attribute types of the schema
+    ) -> Dataset:
+        "The same images with some of the attribute types."
+        return dataclasses.replace(self, schema=Schema(tuple(self.schema[name] for name in types)))
 
     def __post_init__(self): self._targets = {}
 

@@ -1,0 +1,81 @@
+"""The pages for people with photos of their own, as whole processes: `80_your_data`, `22_query`, `21_datasets`."""
+import numpy as np, onnxruntime, pandas as pd, pytest
+from PIL import Image
+from conftest import papermill, said, snapshot
+from mtss.checks import check_dataset
+from mtss.datasets import load_dataset, only_trained
+from mtss.schema import read_table
+from mtss.tagger import Tagger
+
+@pytest.fixture(scope='module')
+def tour(tmp_path_factory):
+    "The tutorial as it stands: its folder, and what it said."
+    folder = tmp_path_factory.mktemp('tour')
+    papermill('80_your_data.ipynb', folder/'page.ipynb', folder/'store', preset='smoke', out=folder/'out', precision=.01)
+    return folder, said(folder/'page.ipynb')
+
+def test_the_tour_leaves_a_catalogue_and_two_taggers(tour):
+    folder, text = tour
+    before, after, filled = read_table(folder/'out/shop/annotations.csv'), read_table(folder/'out/tagged.csv'), pd.read_csv(folder/'out/filled_cells.csv')
+    assert list(after.columns) == list(before.columns) and after['image'].equals(before['image']) and after['sleeve'].equals(before['sleeve'])
+    changed = sum(((before[name] != after[name]) & (before[name] == '')).sum() for name in ('category', 'pattern', 'colour'))
+    assert len(filled) == changed > 0
+    for name in before.columns: assert after.loc[before[name] != '', name].equals(before.loc[before[name] != '', name])
+    assert filled['confidence'].is_monotonic_decreasing and filled['confidence'].between(0, 1).all()
+    tagger = Tagger.load(folder/'out/tagger.safetensors')
+    assert tagger.schema.names == ('category', 'pattern', 'colour', 'sleeve')
+    assert {output.name for output in onnxruntime.InferenceSession(folder/'out/tagger.onnx').get_outputs()} == set(tagger.schema.names)
+    for part in ('labels in test are too few', 'teacher of sleeve, γ = 1: training', 'commonest mistakes', 'ONNX Runtime and PyTorch agree'): assert part in text
+
+def test_a_column_later_trains_no_old_teacher_again(tour):
+    _, text = tour
+    assert all(text.count(f'teacher of {name}, γ = 1: training') == 1 for name in ('category', 'pattern', 'colour', 'sleeve'))
+    assert text.count('student of 3 teachers, β = 1: training') == text.count('student of 4 teachers, β = 1: training') == 1
+
+def test_photos_of_ones_own_without_splits_and_with_a_photo_that_does_not_open(tmp_path):
+    drawn = load_dataset('synthetic', image_size=40, train=260, val=1, test=1, unlabeled=30, store=tmp_path/'store')
+    (tmp_path/'shop').mkdir()
+    table = drawn.table.assign(image=[f'photo {n}.jpg' for n in range(len(drawn))])
+    table = only_trained(table[table['split'].isin(['train', 'unlabeled'])], 'table')[['image', 'category', 'colour']]
+    for n, name in zip(table.index, table['image']): Image.fromarray(drawn.pixels[n]).save(tmp_path/'shop'/name)
+    broken = table['image'][table['colour'] == ''].iloc[3]
+    (tmp_path/'shop'/broken).write_bytes(b'no photo')
+    table.to_csv(tmp_path/'shop/list.csv', index=False)
+    before = snapshot(tmp_path/'shop')
+    papermill('80_your_data.ipynb', tmp_path/'page.ipynb', tmp_path/'store', preset='smoke', data=tmp_path/'shop/list.csv', out=tmp_path/'out', precision=.01)
+    text, full = said(tmp_path/'page.ipynb'), read_table(tmp_path/'out/tagged.csv')
+    assert broken in text and 'no column was named' in text
+    assert list(full.columns) == ['image', 'category', 'colour'] and full.loc[full['image'] == broken, 'colour'].item() == ''
+    assert snapshot(tmp_path/'shop') == before
+    assert check_dataset(tmp_path/'shop/list.csv').set_index('check').loc['images that open', 'verdict'] == 'look'
+
+@pytest.mark.parametrize('given, message', [(dict(precision=1.2), 'precision=1.2 is out of range'), (dict(precison=.9), 'unknown parameter precison'), (dict(preset='tiney'), "unknown preset 'tiney'")])
+def test_a_slip_is_named_before_anything_is_done(tmp_path, given, message):
+    done = papermill('80_your_data.ipynb', tmp_path/'page.ipynb', tmp_path/'store', check=False, **dict(preset='smoke', out=tmp_path/'out') | given)
+    assert done.returncode and message in done.stderr and not snapshot(tmp_path/'store') and not (tmp_path/'out').exists()
+
+def test_a_photo_is_asked_about(tour, tmp_path):
+    folder, _ = tour
+    photo = folder/'out/shop/00003.jpg'
+    papermill('22_query.ipynb', tmp_path/'page.ipynb', tmp_path/'store', image=photo, tagger=folder/'out/tagger.safetensors')
+    papermill('22_query.ipynb', tmp_path/'test.ipynb', folder/'store', preset='smoke', queries=2)
+    assert 'a true class is at place' in said(tmp_path/'test.ipynb') and not snapshot(tmp_path/'store')
+    done = papermill('22_query.ipynb', tmp_path/'none.ipynb', tmp_path/'store', check=False, tagger=folder/'out/tagger.safetensors')
+    assert done.returncode and 'give it an image' in done.stderr
+
+def test_a_set_of_ones_own_joins_the_overview(tour, tmp_path):
+    folder, _ = tour
+    papermill('21_datasets.ipynb', tmp_path/'page.ipynb', folder/'store', preset='smoke', also=folder/'out/shop/annotations.csv')
+    text = said(tmp_path/'page.ipynb')
+    for name in 'studio', 'packshot', 'street', 'shop': assert name in text
+
+def test_the_same_photo_in_two_splits_is_found(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [(f'{n}.png', split, kind) for n, split, kind in zip(range(24), ['train'] * 16 + ['val'] * 4 + ['test'] * 4, ['red', 'blue'] * 12)]
+    for name, *_ in rows: Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).resize((64, 64), Image.Resampling.BICUBIC).save(tmp_path/name)
+    Image.open(tmp_path/'2.png').resize((50, 50)).save(tmp_path/'22.png')
+    pd.DataFrame(rows, columns=['image', 'split', 'colour']).to_csv(tmp_path/'table.csv', index=False)
+    found = check_dataset(tmp_path/'table.csv').set_index('check')
+    assert found.loc['test images that train has as well', ['found', 'verdict']].tolist() == ['1', 'wrong']
+    assert '2.png = 22.png' in found.loc['test images that train has as well', 'what to do']
+    assert found.loc['val images that train has as well', 'found'] == '0'
