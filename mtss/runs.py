@@ -539,14 +539,21 @@ def _pairs(
     pairs = [(student, other) for other in (teacher, ('teacher_long', gamma, ''), ('cross_entropy', '', '')) if other in models]
     return pairs + ([(teacher, unfocused)] if unfocused in models and unfocused != teacher else [])
 
+def _networks(
+    gamma:str, beta:str,  # of the student
+    yardstick:bool, longer:bool, unfocused:bool,   # see `measure_replicate`
+) -> list[tuple]:         # (model, γ, β), as rows have them
+    "Every model of a replicate that is trained."
+    return [('teacher', gamma, ''), ('student', gamma, beta), *([('teacher', '0', '')] if unfocused else []),
+            *([('teacher_long', gamma, '')] if longer else []), *([('cross_entropy', '', '')] if yardstick else [])]
+
 def _models(
     data:Dataset,         # says whether replicates share a test set
     gamma:str, beta:str,  # of the student
     yardstick:bool, longer:bool, unfocused:bool,   # see `measure_replicate`
 ) -> set[tuple]:          # (model, γ, β), as rows have them
     "Every model that a replicate has rows of."
-    trained = [('teacher', gamma, ''), ('student', gamma, beta), *([('teacher', '0', '')] if unfocused else []),
-               *([('teacher_long', gamma, '')] if longer else []), *([('cross_entropy', '', '')] if yardstick else [])]
+    trained = _networks(gamma, beta, yardstick, longer, unfocused)
     differences = [(f'{_called(*a)} - {_called(*b)}', '', '') for a, b in _pairs(trained, gamma, beta)] if data.fixed_test else []
     return {*trained, ('prior', '', ''), *((f'{name}_prior', *rest) for name, *rest in trained if yardstick), *differences}
 
@@ -561,27 +568,34 @@ def measure_replicate(
     longer:bool=False,           # teachers trained as long as the student as well
     unfocused:bool=False,        # teachers of γ = 0 as well
     store:str|Path|None=None,    # see `mtss.store.store_root`
+    kept:set=frozenset(),        # (model, γ, β) that have rows already and are not asked for; a real set is judged as a whole, since its differences are
     **source,                    # more of `load_dataset`'s, such as types
 ) -> pd.DataFrame:               # rows, see `COLUMNS`; in `attrs`, how many minutes training took and where it was done
     "Train or load teachers and student, and judge them on `test`. Raises what loading and training raise."
     g, b = check_run(gamma, beta)
     size, options = resolve(preset), dict(seed=replicate, store=store)
     data = load_for(dataset, size, replicate, store, **source)
-    focus, trained = tune_gamma(data, size, **options) if gamma == 'tune' else gamma, {}
-    def judge_of(networks):
+    trained, wanted = {}, [model for model in _networks(g, b, yardstick, longer, unfocused) if data.fixed_test or yardstick or model not in kept]
+    def noted(networks):
         trained.update({network.key: network.record for network in networks.values()})
-        return lambda rows: teacher_scores(networks, data, rows, size.view_size)
-    teachers = train_teachers(data, focus, size, **options)
-    tagger = train_student(data, teachers, beta, size, **options)
-    trained[tagger.key] = tagger.record
-    # a model is told apart by its name, γ and β, each as text
-    models = {('teacher', g, ''): judge_of(teachers), ('student', g, b): lambda rows: tagger_scores(tagger, data, rows)}
-    if unfocused: models['teacher', '0', ''] = judge_of(train_teachers(data, 0, size, **options))
-    if longer: models['teacher_long', g, ''] = judge_of(train_teachers(data, focus, as_long_as_student(size), **options))
-    if yardstick: models['cross_entropy', '', ''] = judge_of(train_classifiers(data, size, **options))
+        return networks
+    @functools.cache
+    def focus(): return tune_gamma(data, size, **options) if gamma == 'tune' else gamma
+    @functools.cache
+    def teachers(): return noted(train_teachers(data, focus(), size, **options))
+    @functools.cache
+    def tagger(): return noted(dict(student=train_student(data, teachers(), beta, size, **options)))['student']
+    # a model is told apart by its name, γ and β, each as text; each of these trains, or finds, the networks of one
+    makers = {('teacher', '0', ''): lambda: noted(train_teachers(data, 0, size, **options)), ('teacher', g, ''): teachers,
+              ('teacher_long', g, ''): lambda: noted(train_teachers(data, focus(), as_long_as_student(size), **options)),
+              ('cross_entropy', '', ''): lambda: noted(train_classifiers(data, size, **options)), ('student', g, b): tagger}
+    models = {model: makers[model]() for model in wanted}
+    def score(model, rows):
+        if model[0] == 'student': return tagger_scores(models[model], data, rows)
+        return teacher_scores(models[model], data, rows, size.view_size)
     test, val = data.rows('test'), data.rows('val')
-    scores = {model: score(test) for model, score in models.items()}
-    if yardstick: scores |= {(f'{name}_prior', *rest): _leaning(data, score(val), scores[name, *rest]) for (name, *rest), score in models.items()}
+    scores = {model: score(model, test) for model in models}
+    if yardstick: scores |= {(f'{name}_prior', *rest): _leaning(data, score((name, *rest), val), scores[name, *rest]) for name, *rest in models}
     scores['prior', '', ''] = {name: torch.as_tensor(prior_scores(data.targets(name).labels[data.rows('train')])).expand(len(test), -1) for name in data.schema.names}
     identity = dict(dataset=data.name, preset=preset if isinstance(preset, str) else 'own', key=configuration_key(data, size), replicate=replicate)
     rows = []
@@ -591,7 +605,7 @@ def measure_replicate(
             for kind, evaluation in by_type.items():
                 rows += metric_rows(evaluation, **identity, model=name, gamma=rest[0], beta=rest[1], attribute_type=kind, truth=truth)
         if data.fixed_test: rows += _differences(judged, _pairs(list(judged), g, b), **identity, truth=truth)
-        rows += _reliability(tagger, data, scores['student', g, b], **identity, model='student', gamma=g, beta=b, truth=truth)
+        if ('student', g, b) in models: rows += _reliability(tagger(), data, scores['student', g, b], **identity, model='student', gamma=g, beta=b, truth=truth)
     rows = pd.DataFrame(rows, columns=COLUMNS)
     origins = [record['origin'] for record in trained.values()]
     rows.attrs.update(minutes=round(sum(record['minutes'] for record in trained.values()), 1), trained=[one for n, one in enumerate(origins) if one not in origins[:n]])
@@ -687,8 +701,16 @@ def missing_replicates(
 ) -> list[int]:
     "The replicates that rows lack, or lack a model of. Raises `ValueError` or `TypeError` for γ, β or replicates."
     wanted = _models(data, *check_run(gamma, beta, replicates), yardstick, longer, unfocused)
-    own = rows[rows['key'] == configuration_key(data, resolve(preset))]
-    return [n for n in range(replicates) if not wanted <= set(own.loc[own['replicate'] == n, ['model', 'gamma', 'beta']].itertuples(index=False, name=None))]
+    return [n for n in range(replicates) if not wanted <= _kept(rows, data, resolve(preset), n)]
+
+def _kept(
+    rows:pd.DataFrame,    # of `read_rows`
+    data:Dataset, preset:Preset,
+    replicate:int,
+) -> set[tuple]:          # (model, γ, β)
+    "The models that a replicate has rows of."
+    own = (rows['key'] == configuration_key(data, preset)) & (rows['replicate'] == replicate)
+    return set(rows.loc[own, ['model', 'gamma', 'beta']].itertuples(index=False, name=None))
 
 # %% ../nbs/09_runs.ipynb #b9ec219b
 def run_or_read(
@@ -712,7 +734,7 @@ def run_or_read(
     if missing: _folder_of(path)      # before hours are spent on what could not be kept
     for n in range(replicates):
         if n not in missing: print(f'replicate {n}: read from {Path(path).name}'); continue
-        new = measure_replicate(dataset, preset, gamma, beta, n, store=store, **beside, **source)
+        new = measure_replicate(dataset, preset, gamma, beta, n, store=store, kept=_kept(rows, data, size, n), **beside, **source)
         setting = ' '.join([f'gamma={g} beta={b}', *(name for name, wanted in beside.items() if wanted)])
         rows = keep_rows(path, new, setting, judged=provenance(), settings=dataclasses.asdict(size), **new.attrs)
     # a folder of photos that was renamed is still the same data

@@ -68,6 +68,16 @@ def test_rows_that_are_there_are_read(cold, store, tmp_path, capsys):
     pd.testing.assert_frame_equal(found, rows)
     assert snapshot(tmp_path/'rows') == before and not (store/'runs').exists()
 
+def test_a_model_that_rows_lack_is_trained_alone(cold, tmp_path):
+    "Not even the student that stands beside it, though the store is empty."
+    folder, _, rows, _ = cold
+    shutil.copytree(folder/'rows', tmp_path/'rows')
+    found, text = job(tmp_path, tmp_path/'store', unfocused=True)
+    assert text.count('γ = 0: training') == 5 and 'γ = 1: training' not in text and 'student of 5' not in text
+    new = found[(found.model == 'teacher') & (found.gamma == '0')]
+    assert len(found) == len(rows) + len(new) and len(new)
+    pd.testing.assert_frame_equal(found.drop(new.index).reset_index(drop=True), rows)
+
 def test_a_dry_run_trains_nothing(tmp_path):
     _, text = job(tmp_path, tmp_path/'store', gamma='tune', dry_run=True)
     shows(text, 'teacher of category', 'γ = 3', 'student of', 'minutes', 'MB', 'none yet')
