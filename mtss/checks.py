@@ -137,7 +137,7 @@ def _image_findings(
                              'put both into one split, first ' + ', '.join(f'{names[a]} = {names[b]}' for a, b in across[:2])))
     return rows
 
-# %% ../nbs/02b_checks.ipynb #44c8d88d
+# %% ../nbs/02b_checks.ipynb #c5e1249b
 def check_dataset(
     source:str|Path,               # the path of an annotation table, or a public benchmark such as 'deepfashion'
     root:str|Path|None=None,       # of a benchmark: its folder
@@ -154,7 +154,8 @@ def check_dataset(
         else: table, folder = with_splits(read_table(source), types), Path(source).expanduser().absolute().parent
         schema = validate(table, types, Path(name).name)
     except AnnotationError as error:
-        return pd.DataFrame([_finding('the table', problem, verdict='wrong', remedy='mend it; nothing else could be checked') for problem in error.problems])
+        more = [f'… and {len(error.problems) - 20} more'] if len(error.problems) > 20 else []
+        return pd.DataFrame([_finding('the table', problem, verdict='wrong', remedy='mend it; nothing else could be checked') for problem in error.problems[:20] + more])
     table = table[[column for column in table if column not in type_columns(table) or column in schema.names]]
     rows = [_finding('the table', f'{len(table):,} rows, {len(type_columns(table))} attribute types')]
     rows += [_finding('class names', doubt, verdict='look', remedy='write each class in one way') for doubt in doubts(schema)]

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 from . import draws, synthetic
 from .draws import uniform
-from .readers import LAYOUTS, READERS, dealt_split
+from .readers import LAYOUTS, READERS, dealt_splits
 from .schema import AnnotationError, AttributeType, BOX, Schema, Targets, doubts, read_table, split_values, targets, type_columns, validate
 from .store import ChunkedArray, atomic_write, code_hash, content_key, locked, store_root
 
@@ -190,19 +190,27 @@ class Dataset:
         return f"{self.name}: {' + '.join(f'{counts[s]:,} {s}' for s in counts.index)} images of {self.image_size} px; {kinds}"
 
 # %% ../nbs/02_datasets.ipynb #ff311efd
+def _cell_values(
+    column:pd.Series,  # cells of an attribute type
+) -> tuple[np.ndarray, list[list[str]]]:  # for each row the number of its cell among the distinct ones; the values of each of these
+    "A column's cells, each distinct one split once: a million rows have a few thousand."
+    cell, distinct = pd.factorize(column)
+    return cell, [split_values(one) for one in distinct]
+
 def with_splits(
     table:pd.DataFrame,         # an annotation table, perhaps without the column `split`
     types:list[str]|None=None,  # the columns to take as attribute types; None: all
 ) -> pd.DataFrame:              # the same with it
     "Deal out train, val and test 70 : 10 : 20 where the table has no splits."
     if 'split' in table or 'image' not in table: return table
-    split = np.array([dealt_split(image) for image in table['image']])
+    split = dealt_splits(table['image'])
     types = [name for name in types or type_columns(table) if name in table]
     split = np.where((table[types] != '').any(axis=1), split, 'unlabeled')
     for name in types:                        # a class that was dealt no training image can be learned by nobody: give it those it has
-        own = table[name].map(split_values)
-        trained = set(own[split == 'train'].explode())
-        split = np.where((split != 'unlabeled') & own.map(lambda values: not trained.issuperset(values)), 'train', split)
+        cell, values = _cell_values(table[name])
+        trained = set().union(*(values[n] for n in np.unique(cell[split == 'train'])))
+        lost = np.array([not trained.issuperset(own) for own in values])[cell]
+        split = np.where((split != 'unlabeled') & lost, 'train', split)
     return table.assign(split=split)
 
 # %% ../nbs/02_datasets.ipynb #8b4c6a04
@@ -213,13 +221,12 @@ def only_trained(
     "Leave out the classes that no training image has, and say how many."
     table = table.copy()
     for name in type_columns(table):
-        trained = set(table.loc[table['split'] == 'train', name].map(split_values).explode())
-        codes, cells = pd.factorize(table[name])
-        lost = [[value for value in split_values(cell) if value not in trained] for cell in cells]
-        classes, labels = {value for values in lost for value in values}, int(np.array([len(values) for values in lost])[codes].sum())
+        cell, values = _cell_values(table[name])
+        trained = set().union(*(values[n] for n in np.unique(cell[table['split'] == 'train'])))
+        lost = [[value for value in own if value not in trained] for own in values]
+        classes, labels = {value for own in lost for value in own}, int(np.array([len(own) for own in lost])[cell].sum())
         if not classes: continue
-        kept = np.array(['|'.join(value for value in split_values(cell) if value in trained) for cell in cells], object)
-        table[name] = kept[codes]
+        table[name] = np.array(['|'.join(value for value in own if value in trained) for own in values], object)[cell]
         print(f"{source}, {name}: classes left out, since no training image has them: {len(classes)}, with labels: {labels} ({', '.join(sorted(classes)[:5])}{' …' if len(classes) > 5 else ''})", file=sys.stderr)
     return table
 
