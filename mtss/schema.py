@@ -4,7 +4,7 @@
 
 # %% ../nbs/00_schema.ipynb #5ab54a2d
 from __future__ import annotations
-import csv, io, json
+import codecs, csv, io, json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -92,34 +92,36 @@ def read_table(
             if isinstance(cell, (list, tuple, np.ndarray)): return '|'.join(map(str, cell))
             return '' if pd.isna(cell) else str(cell).strip()
         return table.astype(object).map(text)
-    source = path.read_bytes()
-    try: text = source.decode('utf-8-sig')
+    source = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    try: source.decode()
     except UnicodeDecodeError as error:
         line = source[:error.start].count(b'\n') + 1
         raise failed(f'row {line}: byte {error.start} is not UTF-8: save the file as "CSV UTF-8"') from None
-    return _from_csv(text, failed)
+    return _from_csv(source, failed)
 
 # %% ../nbs/00_schema.ipynb #4ba5b620
 def _from_csv(
-    text:str,   # the content of a CSV file
-    failed,     # reasons → the error to raise
+    source:bytes,   # the content of a CSV file, UTF-8
+    failed,         # reasons → the error to raise
 ) -> pd.DataFrame:
     "Rows of text, all as long as the header."
-    if not text.strip(): raise failed('the file is empty: its first row must name the columns, `image` and `split` among them')
-    reader, rows, begun = csv.reader(io.StringIO(text.rstrip('\r\n'), newline=''), strict=True), [], 1
+    if not source.strip(): raise failed('the file is empty: its first row must name the columns, `image` and `split` among them')
+    lines = io.TextIOWrapper(io.BytesIO(source.rstrip(b'\r\n')), 'utf-8', newline='')
+    reader, rows, begun, alike = csv.reader(lines, strict=True), [], 1, {}
+    def shared(cell): return alike.setdefault(cell, cell) if len(alike) < 100_000 else alike.get(cell, cell)   # one string for equal cells: a million rows need less memory
     try:
-        for row in reader: rows.append(row); begun = reader.line_num + 1
+        for row in reader: rows.append([shared(cell.strip()) for cell in row]); begun = reader.line_num + 1
     except csv.Error as error:
         if 'unexpected end' in str(error): raise failed(f'row {begun}: a quote is opened and never closed: close it') from None
         raise failed(f'row {begun}: {error}: quote a value that holds a comma or a quote') from None
-    header, problems = [name.strip() for name in rows[0]], []
+    header, problems = rows[0], []
     for n, row in enumerate(rows[1:], 2):
         if not row: problems.append(f'row {n}: it is blank: delete it')
         elif len(row) != len(header):
             problems.append(f'row {n}: {len(row)} cells where the header has {len(header)}: every row must have as many; quote a value that holds a comma')
     if len(header) == 1 and ';' in header[0]: problems.insert(0, "header: the cells seem to be separated by ';': save the file with commas")
     if problems: raise failed(*problems)
-    return pd.DataFrame([[cell.strip() for cell in row] for row in rows[1:]], columns=header, dtype=str)
+    return pd.DataFrame(rows[1:], columns=header, dtype=str)
 
 # %% ../nbs/00_schema.ipynb #1f6a0a4e
 def type_columns(
