@@ -231,6 +231,20 @@ def only_trained(
     return table
 
 # %% ../nbs/02_datasets.ipynb #3ae372a1
+def _with_boxes(
+    table:pd.DataFrame,   # an annotation table without boxes
+    path:Path,            # a .parquet file with columns image x0 y0 x1 y1; NaN: the whole image
+    source:str,           # how messages call the table
+) -> pd.DataFrame:
+    "The table with the boxes of a file. Raises `AnnotationError`."
+    if BOX[0] in table: raise AnnotationError(source, [f'it has boxes of its own: leave out {path.name}, or remove the columns {", ".join(BOX)}'])
+    try: found = pd.read_parquet(path, columns=['image', *BOX]).drop_duplicates('image').set_index('image')[list(BOX)].astype(float)
+    except (OSError, ValueError, KeyError) as error: raise AnnotationError(path.name, [f'no file of boxes can be read there ({str(error)[:200]}): make one by `mtss.crops.find_boxes`']) from None
+    lacking = [image for image in table['image'] if image not in found.index]
+    if lacking: print(f'{path.name}: {len(lacking):,} of {len(table):,} images have no entry and are used whole, first {lacking[0]}', file=sys.stderr)
+    text = found.reindex(table['image']).map(lambda value: '' if np.isnan(value) else f'{value:g}')
+    return table.assign(**{name: text[name].to_numpy() for name in BOX})
+
 def from_table(
     table:pd.DataFrame,           # an annotation table with splits
     root:Path,                    # the folder that its images are relative to
@@ -240,9 +254,11 @@ def from_table(
     types:list[str]|None=None,    # the columns to take as attribute types; None: all
     max_unreadable:float=.05,     # share of unreadable images above which the run stops
     store:str|Path|None=None,     # the store's folder, see `mtss.store.store_root`
+    boxes:str|Path|None=None,     # a .parquet file of boxes, see `mtss.crops.find_boxes`; None: those of the table, if it has some
     strict:bool=True,             # whether a class that no training image has is an error; else it is left out
 ) -> Dataset:
     "A dataset from an annotation table in memory. Raises `AnnotationError`, `TooManyUnreadable`, `StoreError`."
+    if boxes is not None: table = _with_boxes(table, Path(boxes), source)
     if not strict: table = only_trained(table, source)
     schema = validate(table, types, source)
     boxes = table[list(BOX)].apply(pd.to_numeric, errors='coerce').to_numpy(float) if BOX[0] in table else None
@@ -269,12 +285,13 @@ def load_annotations(
     types:list[str]|None=None,    # the columns to take as attribute types; None: all
     max_unreadable:float=.05,     # share of unreadable images above which the run stops
     store:str|Path|None=None,     # the store's folder, see `mtss.store.store_root`
+    boxes:str|Path|None=None,     # a .parquet file of boxes, see `mtss.crops.find_boxes`; None: those of the table, if it has some
 ) -> Dataset:
     "A dataset from an annotation table. Raises `AnnotationError`, `TooManyUnreadable`, `StoreError`."
     path = Path(path).expanduser().absolute()
     name = path.parent.name
     if name.startswith('synthetic'): name = f'photos in {name}'     # that name is taken: its replicates draw their test set anew
-    data = from_table(with_splits(read_table(path), types), path.parent, name, path.name, image_size, types, max_unreadable, store)
+    data = from_table(with_splits(read_table(path), types), path.parent, name, path.name, image_size, types, max_unreadable, store, boxes)
     for doubt in doubts(data.schema): print(f'{path.name}: {doubt}', file=sys.stderr)
     return data
 
@@ -337,6 +354,7 @@ def load_benchmark(
     types:list[str]|None=None,    # the attribute types that are wanted; None: all
     max_unreadable:float=.05,     # share of unreadable images above which the run stops
     store:str|Path|None=None,     # the store's folder, see `mtss.store.store_root`
+    boxes:str|Path|None=None,     # a .parquet file of boxes, see `mtss.crops.find_boxes`; None: those of the set, if it has some
 ) -> Dataset:
     "A public benchmark. Raises `AnnotationError`, `TooManyUnreadable`, `StoreError`."
     if root is None: raise AnnotationError(name, [f'give its folder by root=…, laid out so:{LAYOUTS[name]}'])
@@ -346,7 +364,7 @@ def load_benchmark(
     unknown = [kind for kind in types or [] if kind not in known]
     if unknown: raise AnnotationError(name, [f"there is no attribute type '{kind}': known are {', '.join(known)}" for kind in unknown])
     return from_table(table[[column for column in table if column not in known or types is None or column in types]], root, name, name,
-                      image_size, types, max_unreadable, store, strict=False)
+                      image_size, types, max_unreadable, store, boxes, strict=False)
 
 # %% ../nbs/02_datasets.ipynb #c6c2443b
 SOURCES = dict(synthetic=load_synthetic) | {name: functools.partial(load_benchmark, name) for name in READERS}

@@ -694,3 +694,29 @@ def test_a_problem_names_its_row_although_images_are_left_out(tmp_path):
     (tmp_path/'annotations.csv').write_text('\n'.join(rows))
     with pytest.raises(AnnotationError) as error: load_dataset(tmp_path/'annotations.csv', max_unreadable=.5)
     refused(error, 'cannot be read', '2.jpg', "row 7, column 'category': class 'shirt'")
+
+# --- boxes from a file
+
+def test_boxes_from_a_file(tmp_path, store, capfd):
+    "Those that are there are used; what cannot be used is said, and how to make it."
+    table = write_table(tmp_path/'shop', 30)
+    boxes, given = tmp_path/'boxes.parquet', read_table(table)
+    def load(): return load_dataset(table, image_size=16, boxes=boxes)
+    for content in None, b'no parquet':
+        if content: boxes.write_bytes(content)
+        with pytest.raises(AnnotationError) as error: load()
+        refused(error, 'boxes.parquet', 'no file of boxes can be read there', 'find_boxes')
+    given[['image']].assign(x0=0.).to_parquet(boxes)
+    with pytest.raises(AnnotationError) as error: load()
+    refused(error, 'boxes.parquet', 'find_boxes')
+    found = pd.DataFrame(dict(image=given['image'][1:], x0=2., y0=2., x1=9., y1=8.))
+    found.loc[3, ['x0', 'y0', 'x1', 'y1']] = np.nan                          # the detector found nothing
+    found.to_parquet(boxes)
+    whole, cropped = load_dataset(table, image_size=16), load()
+    assert '1 of 30 images have no entry and are used whole, first images/0.png' in capfd.readouterr().err
+    same = (whole.pixels == cropped.pixels).all((1, 2, 3))
+    assert same[[0, 3]].all() and same.sum() == 2 and whole.key != cropped.key
+    assert (cropped.pixels[5] == read_image(tmp_path/'shop'/given['image'][5], 16, (2, 2, 9, 8))).all()
+    given.assign(x0='', y0='', x1='', y1='').to_csv(table, index=False)
+    with pytest.raises(AnnotationError) as error: load()
+    refused(error, 'boxes of its own', 'leave out boxes.parquet')
