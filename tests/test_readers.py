@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from conftest import ROOT, papermill, said, write_table
 from imitations import IMITATIONS, padded, put, write_fashion_product
 from mtss import readers
-from mtss.datasets import load_dataset
+from mtss.checks import PUBLISHED, check_dataset
+from mtss.datasets import load_dataset, only_trained
 from mtss.readers import LAYOUTS, READERS, label_density
 from mtss.runs import read_rows
 from mtss.schema import AnnotationError, split_values, type_columns
@@ -119,6 +120,17 @@ def test_a_benchmark_is_read_as_it_is_written(imitation, store):
         assert set(data.schema[kind].classes) <= trained and data.targets(kind).labels.any(axis=0).all()
     again = load_dataset(name, root=root, image_size=32, types=list(data.schema.names[:2]))
     assert again.schema.names == data.schema.names[:2] and again.key != data.key == load_dataset(name, root=str(root), image_size=32).key
+
+def test_a_benchmark_is_checked(imitation):
+    "Every image opens; the sizes of the true sets, which an imitation cannot have, are named."
+    name, root, truth = imitation
+    found = check_dataset(name, root=root).set_index('check')
+    assert found.loc['images that open', 'verdict'] == 'ok' and found.loc['the table', 'found'].startswith(f'{len(truth)} rows')
+    if name in PUBLISHED:
+        assert found.loc['images in train', ['expected', 'verdict']].tolist() == [f"{PUBLISHED[name]['train']:,}", 'look']
+    assert found.loc['labels per image and type', 'found'] == f"{label_density(only_trained(READERS[name](root), name)):.3f}"
+    (wrong,) = check_dataset(name, root=root/'nowhere').itertuples()
+    assert wrong.verdict == 'wrong' and 'there is no folder' in wrong.found
 
 @pytest.mark.parametrize('name', [name if name == 'deepfashion' else pytest.param(name, marks=pytest.mark.slow) for name in IMITATIONS])
 def test_the_paper_job_on_each_benchmark(name, tmp_path):
