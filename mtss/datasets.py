@@ -202,7 +202,7 @@ def with_splits(
     types:list[str]|None=None,  # the columns to take as attribute types; None: all
 ) -> pd.DataFrame:              # the same with it
     "Deal out train, val and test 70 : 10 : 20 where the table has no splits."
-    if 'split' in table or 'image' not in table: return table
+    if 'split' in table or 'image' not in table or not len(table) or not table.columns.is_unique: return table      # `validate` names what is wrong
     split = dealt_splits(table['image'])
     types = [name for name in types or type_columns(table) if name in table]
     split = np.where((table[types] != '').any(axis=1), split, 'unlabeled')
@@ -258,8 +258,9 @@ def from_table(
     strict:bool=True,             # whether a class that no training image has is an error; else it is left out
 ) -> Dataset:
     "A dataset from an annotation table in memory. Raises `AnnotationError`, `TooManyUnreadable`, `StoreError`."
+    table = table.reset_index(drop=True)      # our own copy, row n at n
     if boxes is not None: table = _with_boxes(table, Path(boxes), source)
-    if not strict: table = only_trained(table, source)
+    if not strict and 'split' in table: table = only_trained(table, source)      # else `validate` says why there is none
     schema = validate(table, types, source)
     boxes = table[list(BOX)].apply(pd.to_numeric, errors='coerce').to_numpy(float) if BOX[0] in table else None
     pixels, digests, unreadable = image_store(root, list(table['image']), boxes, image_size, store, max_unreadable)
@@ -291,7 +292,9 @@ def load_annotations(
     path = Path(path).expanduser().absolute()
     name = path.parent.name
     if name.startswith('synthetic'): name = f'photos in {name}'     # that name is taken: its replicates draw their test set anew
-    data = from_table(with_splits(read_table(path), types), path.parent, name, path.name, image_size, types, max_unreadable, store, boxes)
+    table = read_table(path)
+    dealt = 'split' not in table      # then nobody can be asked to move rows from one split to another
+    data = from_table(with_splits(table, types), path.parent, name, path.name, image_size, types, max_unreadable, store, boxes, strict=not dealt)
     for doubt in doubts(data.schema): print(f'{path.name}: {doubt}', file=sys.stderr)
     return data
 

@@ -15,7 +15,16 @@ from .metrics import bootstrap_variance, class_table, evaluate_scores, prior_sco
 __all__ = ['NEVER', 'type_report', 'too_few', 'worst_classes', 'confused_pairs', 'surest_errors', 'contact_sheet',
            'reliability_diagram', 'threshold_for', 'fill_gaps']
 
-# %% ../nbs/08b_reports.ipynb #702f08bd
+# %% ../nbs/08b_reports.ipynb #b77dc778
+def _wilson(
+    right,            # how many of them, a number or an array
+    n,                # how many answers
+    z:float=1.96,     # standard errors
+) -> tuple:           # middle and half of the interval, in [0, 1]
+    "Wilson's interval of a share: never of no width, were all answers right."
+    return (right + z**2 / 2) / (n + z**2), z * np.sqrt(right * (n - right) / n + z**2 / 4) / (n + z**2)
+
+# %% ../nbs/08b_reports.ipynb #cc56b279
 def type_report(
     data:Dataset,                # gives the labels
     scores:dict,                 # {attribute type: N × C} for the rows of `test`
@@ -29,17 +38,19 @@ def type_report(
         prior = prior_scores(data.targets(kind.name).labels[data.rows('train')])
         row = rows[kind.name] = dict(classes=len(kind), labels=int(labels.sum()), **{'commonest R@1': 100 * labels[:, prior.argmax()].sum() / max(1, labels.sum())})
         for metric in 'R@1', 'balanced_accuracy', 'R@3', 'F1@1':
-            row[metric], row[f'± {metric}'] = 100 * found[metric], 196 * bootstrap_variance(found.ranks, metric)**.5
+            least = _wilson(found[metric] * row['labels'], row['labels'])[1] if row['labels'] and metric != 'F1@1' else 0
+            row[metric], row[f'± {metric}'] = 100 * found[metric], np.nanmax([196 * bootstrap_variance(found.ranks, metric)**.5, 100 * least])
     return pd.DataFrame(rows).T.astype(dict(classes=int, labels=int)).rename_axis('attribute type')
 
-# %% ../nbs/08b_reports.ipynb #b6a5b4d1
+# %% ../nbs/08b_reports.ipynb #419041c7
 def too_few(
     report:pd.DataFrame,   # of `type_report`
     points:float=10.,      # the half interval of R@1 from which on a number is not trusted
 ) -> list[str]:            # a sentence for each such type
     "The types whose numbers cannot be trusted, in plain words."
-    return [f"{name}: {row['labels']:.0f} labels in test are too few: R@1 = {row['R@1']:.0f} could as well be {max(0, row['R@1'] - row['± R@1']):.0f} or {min(100, row['R@1'] + row['± R@1']):.0f}. Label more photos of test."
-            for name, row in report.iterrows() if not max(row['± R@1'], 98 / max(1, row['labels'])**.5) < points]
+    half = report['± R@1'].combine(98 / report['labels'].clip(lower=1)**.5, max)
+    return [f"{name}: {row['labels']:.0f} labels in test are too few: R@1 = {row['R@1']:.0f} could as well be {max(0, row['R@1'] - half[name]):.0f} or {min(100, row['R@1'] + half[name]):.0f}. Label more photos of test."
+            for name, row in report.iterrows() if not half[name] < points]
 
 # %% ../nbs/08b_reports.ipynb #20f61460
 def worst_classes(
@@ -53,7 +64,7 @@ def worst_classes(
     table = class_table(evaluate_scores(scores, labels, (1, 3), average_precision=False), classes)
     return table[table['labels'] >= at_least].sort_values(['R@1', 'R@3'], kind='stable').head(n).reset_index(drop=True)
 
-# %% ../nbs/08b_reports.ipynb #cec0a594
+# %% ../nbs/08b_reports.ipynb #dc2114d5
 def confused_pairs(
     scores:np.ndarray,       # N × C
     labels:np.ndarray,       # bool, N × C
@@ -65,7 +76,7 @@ def confused_pairs(
     wrong = labels.any(1) & ~labels[np.arange(len(labels)), first]
     image, true = np.nonzero(labels & wrong[:, None])
     pairs = pd.DataFrame({'class': classes[true], 'taken for': classes[first[image]]}).value_counts().rename('images').reset_index().head(n)
-    return pairs.assign(share=pairs['images'] / pairs['class'].map(dict(zip(classes, labels.sum(0)))))
+    return pairs.assign(share=pairs['images'] / pairs['class'].map(dict(zip(classes, labels.sum(0)))).astype(float))
 
 # %% ../nbs/08b_reports.ipynb #c42da722
 def surest_errors(
@@ -77,7 +88,7 @@ def surest_errors(
     wrong = np.flatnonzero(labels.any(1) & ~labels[np.arange(len(labels)), first])
     return wrong[np.argsort(-confidence[wrong], kind='stable')]
 
-# %% ../nbs/08b_reports.ipynb #473b25af
+# %% ../nbs/08b_reports.ipynb #1e4556b8
 def contact_sheet(
     images:np.ndarray,     # uint8, N × H × W × 3
     captions:list[str],    # N, a line break where one is wanted
@@ -88,12 +99,12 @@ def contact_sheet(
     fig, axes = plt.subplots(rows, columns, figsize=(1.35 * columns, 1.75 * rows), squeeze=False)
     for ax in axes.flat: ax.axis('off')
     for ax, image, caption in zip(axes.flat, images, captions):
-        ax.imshow(image); ax.text(.5, -.06, caption, transform=ax.transAxes, fontsize=7, ha='center', va='top')
+        ax.imshow(image); ax.text(.5, -.06, caption, transform=ax.transAxes, fontsize=7, ha='center', va='top', parse_math=False)
     fig.tight_layout()
     plt.close(fig)        # what a cell returns is shown once
     return fig
 
-# %% ../nbs/08b_reports.ipynb #0c785ece
+# %% ../nbs/08b_reports.ipynb #c62c6e10
 def reliability_diagram(
     answers:dict[str, tuple[np.ndarray, np.ndarray]],  # {attribute type: how sure of its first answer, whether that was right}
     groups:int=10,         # of equal size
@@ -103,9 +114,10 @@ def reliability_diagram(
     for ax, (name, (confidence, right)) in zip(axes.flat, answers.items()):
         parts = np.array_split(np.argsort(confidence, kind='stable'), min(groups, len(confidence)))
         sure, correct = (np.array([values[part].mean() for part in parts]) for values in (confidence, right))
-        spread = 1.96 * np.sqrt(correct * (1 - correct) / np.array([len(part) for part in parts]))
+        sizes = np.array([len(part) for part in parts])
+        middle, half = _wilson(correct * sizes, sizes)
         ax.plot([0, 1], [0, 1], color='lightgrey', lw=1)
-        ax.errorbar(sure, correct, spread, fmt='o-', ms=3, lw=1, capsize=2)
+        ax.errorbar(sure, correct, np.maximum(0, [correct - middle + half, middle + half - correct]), fmt='o-', ms=3, lw=1, capsize=2)
         error = reliability(confidence, right, groups)['calibration_error']
         ax.set_title(f'{name}\ncalibration error {100 * error:.1f} points', fontsize=9); ax.set_xlabel('confidence'); ax.set_xlim(0, 1); ax.set_ylim(0, 1.02)
     axes[0, 0].set_ylabel('right')
@@ -113,7 +125,7 @@ def reliability_diagram(
     plt.close(fig)
     return fig
 
-# %% ../nbs/08b_reports.ipynb #06c09229
+# %% ../nbs/08b_reports.ipynb #57bb252c
 NEVER = 1.01   # a threshold that no confidence reaches
 
 def threshold_for(
@@ -122,28 +134,29 @@ def threshold_for(
     precision:float=.9,      # the wanted share of right answers, in (0, 1]
     at_least:int=20,         # answers that must lie above: five right ones in a row prove nothing
 ) -> float:                  # in [0, 1], or `NEVER` where no threshold reaches it
-    "The lowest confidence above which answers are right often enough. Raises `ValueError` for a precision that is none."
+    "The lowest confidence above which answers are right often enough, by a standard error. Raises `ValueError` for a precision that is none."
     if not 0 < precision <= 1: raise ValueError(f'precision={precision} is out of range: give a share above 0 and up to 1, such as .9')
     order = np.argsort(-confidence, kind='stable')
-    so_far = right[order].cumsum() / np.arange(1, len(order) + 1)
+    n = np.arange(1, len(order) + 1)
+    middle, half = _wilson(right[order].cumsum(), n, z=1)
     last = np.append(confidence[order][:-1] > confidence[order][1:], True)      # answers of equal confidence go together
-    fits = np.flatnonzero((so_far >= precision) & last & (np.arange(1, len(order) + 1) >= at_least))
+    fits = np.flatnonzero((middle - half >= precision - 1e-12) & last & (n >= at_least))
     return float(confidence[order[fits[-1]]]) if len(fits) else NEVER
 
-# %% ../nbs/08b_reports.ipynb #bf645758
+# %% ../nbs/08b_reports.ipynb #9e0b88e5
 def fill_gaps(
     table:pd.DataFrame,          # an annotation table
     confidences:dict,            # {attribute type: len(table) × C, rows that sum to 1}
     classes:dict,                # {attribute type: C names}
     thresholds:dict,             # {attribute type: of `threshold_for`}
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # the table with cells filled; a list of them: image, attribute_type, class, confidence, the surest first
-    "An annotation table whose empty cells hold the sure answers."
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # the table with cells filled; a list of them: row, image, attribute_type, class, confidence, the surest first
+    "An annotation table whose empty cells hold the sure answers. Row 2 is the first below the header, as in a spreadsheet."
     table, filled = table.copy(), []
     for name, values in confidences.items():
         values = np.asarray(values)
         first, sure = np.array(classes[name], object)[values.argmax(1)], values.max(1)
         chosen = (table[name] == '').to_numpy() & (sure >= thresholds[name])
-        filled.append(pd.DataFrame(dict(image=table['image'][chosen], attribute_type=name, confidence=sure[chosen].round(4))).assign(**{'class': first[chosen]}))
+        filled.append(pd.DataFrame(dict(row=np.flatnonzero(chosen) + 2, image=table['image'][chosen], attribute_type=name, confidence=sure[chosen].round(4))).assign(**{'class': first[chosen]}))
         table.loc[chosen, name] = first[chosen]
-    columns = ['image', 'attribute_type', 'class', 'confidence']
+    columns = ['row', 'image', 'attribute_type', 'class', 'confidence']
     return table, pd.concat(filled)[columns].sort_values('confidence', ascending=False, kind='stable', ignore_index=True)

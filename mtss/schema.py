@@ -90,8 +90,9 @@ def read_table(
         table.columns = [str(column).strip() for column in table.columns]
         def text(cell):
             if isinstance(cell, (list, tuple, np.ndarray)): return '|'.join(map(str, cell))
+            if isinstance(cell, float) and cell.is_integer(): cell = int(cell)     # whole numbers with gaps are stored so
             return '' if pd.isna(cell) else str(cell).strip()
-        return table.astype(object).map(text)
+        return table.astype(object).map(text).reset_index(drop=True)
     source = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     try: source.decode()
     except UnicodeDecodeError as error:
@@ -217,7 +218,7 @@ def _check_types(
                                 'move some of its rows to train, or correct or empty the cell')
         for split in ('val', 'test'):
             if not any(values[code] for code in np.unique(codes[(table['split'] == split).to_numpy()])) and (table['split'] == split).any():
-                problems.append(f"column '{name}': no label in the rows of split {split}: move some labeled rows there, or remove the column")
+                problems.append(f"column '{name}': no label in the rows of split {split}: label more, move some labeled rows there (in a column split, if the table has none yet), or leave the column out")
         if len(cells) > 20 and len(cells) > .8 * len(table):
             problems.insert(0, f"column '{name}': {len(cells)} different values in {len(table)} rows look like a name or a number, not like classes: remove the column, or name those that are attribute types by types=[…]")
         if len(trained) < 2:
@@ -234,10 +235,10 @@ def validate(
 ) -> Schema:
     "The schema that the table implies. Raises `AnnotationError` with every problem found."
     if 'image' not in table: raise AnnotationError(source, [f"header: no column 'image' (found: {', '.join(table.columns)}): name the column of image paths 'image'"])
-    if 'split' not in table: raise AnnotationError(source, ["header: no column 'split': add it, with one of train, val, test, unlabeled in each row"])
     double = sorted({column for column in table.columns if list(table.columns).count(column) > 1})
     if double: raise AnnotationError(source, [f"header: column '{column}' appears twice: rename or delete one" for column in double])
     if not len(table): raise AnnotationError(source, ['there is no row below the header: add one row per image'])
+    if 'split' not in table: raise AnnotationError(source, ["header: no column 'split': add it, with one of train, val, test, unlabeled in each row"])
     names = type_columns(table) if types is None else list(types)
     unknown = [name for name in names if name not in type_columns(table)]
     if unknown: raise AnnotationError(source, [f"header: no column '{name}' (types found: {', '.join(type_columns(table))})" for name in unknown])

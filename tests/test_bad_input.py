@@ -695,6 +695,36 @@ def test_a_problem_names_its_row_although_images_are_left_out(tmp_path):
     with pytest.raises(AnnotationError) as error: load_dataset(tmp_path/'annotations.csv', max_unreadable=.5)
     refused(error, 'cannot be read', '2.jpg', "row 7, column 'category': class 'shirt'")
 
+# --- parquet
+
+def test_a_shuffled_parquet_table_loses_the_photo_that_is_broken(tmp_path, store, capfd):
+    "Rows are counted, whatever index pandas has stored; whole numbers with gaps stay whole."
+    table = read_table(write_table(tmp_path/'shop', 40)).assign(stock=[7. if n % 3 else np.nan for n in range(40)]).sample(frac=1, random_state=1)
+    table.to_parquet(tmp_path/'shop/table.parquet')
+    (tmp_path/'shop/images/3.png').write_bytes(b'no image')
+    data = load_dataset(tmp_path/'shop/table.parquet', image_size=16, types=['category', 'pattern'])
+    assert list(data.unreadable) == ['images/3.png'] and 'images/3.png' in capfd.readouterr().err
+    (row,) = np.flatnonzero(data.table['split'] == 'unreadable')
+    assert data.table['image'][row] == 'images/3.png' and not data.pixels[row].any() and data.pixels.any((1, 2, 3)).sum() == 39
+    assert set(read_table(tmp_path/'shop/table.parquet')['stock']) == {'7', ''}
+
+def test_a_table_without_splits_does_not_stop_at_a_class_whose_only_training_photo_is_broken(tmp_path, store, capfd):
+    "There is no split column that its owner could edit: the class is left out, and that is said."
+    table = read_table(write_table(tmp_path/'shop', 120)).drop(columns='split')
+    dealt = with_splits(table)
+    train, other = (dealt.index[dealt['split'] == split][0] for split in ('train', 'test'))
+    table.loc[[train, other], 'pattern'] = 'rare'
+    table.to_csv(tmp_path/'shop/rare.csv', index=False)
+    (tmp_path/'shop'/table['image'][train]).write_bytes(b'no image')
+    data = load_dataset(tmp_path/'shop/rare.csv', image_size=16)
+    assert 'rare' not in data.schema['pattern'].classes and 'rare' in capfd.readouterr().err
+
+@pytest.mark.parametrize('text, part', [('image,kind,kind\na.png,x,y\n', "column 'kind' appears twice"), ('image,kind\n', 'there is no row below the header')])
+def test_what_is_wrong_with_a_header_is_said_without_splits_too(text, part, tmp_path, store):
+    (tmp_path/'table.csv').write_text(text)
+    with pytest.raises(AnnotationError) as error: load_dataset(tmp_path/'table.csv')
+    refused(error, 'table.csv', part)
+
 # --- boxes from a file
 
 def test_boxes_from_a_file(tmp_path, store, capfd):

@@ -1,7 +1,7 @@
 """The pages for people with photos of their own, as whole processes: `80_your_data`, `22_query`, `21_datasets`."""
 import numpy as np, onnxruntime, pandas as pd, pytest
 from PIL import Image
-from conftest import papermill, said, snapshot
+from conftest import papermill, said, snapshot, write_table
 from mtss.checks import check_dataset
 from mtss.datasets import load_dataset, only_trained
 from mtss.schema import read_table
@@ -16,7 +16,7 @@ def tour(tmp_path_factory):
 
 def test_the_tour_leaves_a_catalogue_and_two_taggers(tour):
     folder, text = tour
-    before, after, filled = read_table(folder/'out/shop/annotations.csv'), read_table(folder/'out/tagged.csv'), pd.read_csv(folder/'out/filled_cells.csv')
+    before, after, filled = read_table(folder/'out/shop_smoke/annotations.csv'), read_table(folder/'out/tagged.csv'), pd.read_csv(folder/'out/filled_cells.csv')
     assert list(after.columns) == list(before.columns) and after['image'].equals(before['image']) and after['sleeve'].equals(before['sleeve'])
     changed = sum(((before[name] != after[name]) & (before[name] == '')).sum() for name in ('category', 'pattern', 'colour'))
     assert len(filled) == changed > 0
@@ -49,14 +49,15 @@ def test_photos_of_ones_own_without_splits_and_with_a_photo_that_does_not_open(t
     assert snapshot(tmp_path/'shop') == before
     assert check_dataset(tmp_path/'shop/list.csv').set_index('check').loc['images that open', 'verdict'] == 'look'
 
-@pytest.mark.parametrize('given, message', [(dict(precision=1.2), 'precision=1.2 is out of range'), (dict(precison=.9), 'unknown parameter precison'), (dict(preset='tiney'), "unknown preset 'tiney'")])
+@pytest.mark.parametrize('given, message', [(dict(precision=1.2), 'precision=1.2 is out of range'), (dict(precison=.9), 'unknown parameter precison'), (dict(preset='tiney'), "unknown preset 'tiney'"), (dict(later='sleve'), 'no such column')])
 def test_a_slip_is_named_before_anything_is_done(tmp_path, given, message):
+    if 'later' in given: given = given | dict(data=write_table(tmp_path/'shop'))
     done = papermill('80_your_data.ipynb', tmp_path/'page.ipynb', tmp_path/'store', check=False, **dict(preset='smoke', out=tmp_path/'out') | given)
-    assert done.returncode and message in done.stderr and not snapshot(tmp_path/'store') and not (tmp_path/'out').exists()
+    assert done.returncode and message in done.stderr and not snapshot(tmp_path/'store') and not snapshot(tmp_path/'out')
 
 def test_a_photo_is_asked_about(tour, tmp_path):
     folder, _ = tour
-    photo = folder/'out/shop/00003.jpg'
+    photo = folder/'out/shop_smoke/00003.jpg'
     papermill('22_query.ipynb', tmp_path/'page.ipynb', tmp_path/'store', image=photo, tagger=folder/'out/tagger.safetensors')
     papermill('22_query.ipynb', tmp_path/'test.ipynb', folder/'store', preset='smoke', queries=2)
     assert 'a true class is at place' in said(tmp_path/'test.ipynb') and not snapshot(tmp_path/'store')
@@ -65,7 +66,7 @@ def test_a_photo_is_asked_about(tour, tmp_path):
 
 def test_a_set_of_ones_own_joins_the_overview(tour, tmp_path):
     folder, _ = tour
-    papermill('21_datasets.ipynb', tmp_path/'page.ipynb', folder/'store', preset='smoke', also=folder/'out/shop/annotations.csv')
+    papermill('21_datasets.ipynb', tmp_path/'page.ipynb', folder/'store', preset='smoke', also=folder/'out/shop_smoke/annotations.csv')
     text = said(tmp_path/'page.ipynb')
     for name in 'studio', 'packshot', 'street', 'shop': assert name in text
 
@@ -74,8 +75,12 @@ def test_the_same_photo_in_two_splits_is_found(tmp_path):
     rows = [(f'{n}.png', split, kind) for n, split, kind in zip(range(24), ['train'] * 16 + ['val'] * 4 + ['test'] * 4, ['red', 'blue'] * 12)]
     for name, *_ in rows: Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).resize((64, 64), Image.Resampling.BICUBIC).save(tmp_path/name)
     Image.open(tmp_path/'2.png').resize((50, 50)).save(tmp_path/'22.png')
+    for n in 0, 1, 3, 16: Image.new('RGB', (64, 64), 'white').save(tmp_path/f'{n}.png')      # "no photo yet"
     pd.DataFrame(rows, columns=['image', 'split', 'colour']).to_csv(tmp_path/'table.csv', index=False)
     found = check_dataset(tmp_path/'table.csv').set_index('check')
     assert found.loc['test images that train has as well', ['found', 'verdict']].tolist() == ['1', 'wrong']
     assert '2.png = 22.png' in found.loc['test images that train has as well', 'what to do']
-    assert found.loc['val images that train has as well', 'found'] == '0'
+    assert found.loc['val images that train has as well', 'found'] == '1'
+    few = check_dataset(tmp_path/'table.csv', images=10).set_index('check').loc['test images that train has as well']
+    assert few['verdict'] == 'look' and few['found'] == '0 among 10 of 24 images' and 'images=None' in few['what to do']
+    with pytest.raises(ValueError, match='images=0'): check_dataset(tmp_path/'table.csv', images=0)
