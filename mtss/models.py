@@ -32,7 +32,7 @@ class _Block(nn.Module):
         self.conv1, self.norm1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs)
         self.conv2, self.norm2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs)
         same = stride == 1 and inputs == outputs
-        self.around = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+        self.around = nn.Identity() if same else nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x):
         y = F.relu(self.norm1(self.conv1(x)), inplace=True)
@@ -41,8 +41,7 @@ class _Block(nn.Module):
 # %% ../nbs/04_models.ipynb #9e3051b9
 def _small() -> tuple[nn.Module, int]:
     "A residual network for CPU presets, and its number of features."
-    # at full size everything is dear: 8 channels, and pooled before they are normed (a rising norm and ReLU leave the largest the largest)
-    stem = [nn.Conv2d(3, 8, 3, 1, 1, bias=False), nn.MaxPool2d(2), nn.BatchNorm2d(8), nn.ReLU(inplace=True)]
+    stem = [nn.Conv2d(3, 8, 3, 1, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.MaxPool2d(2)]  # 8 channels: at full size they cost as much as all else
     blocks = [_Block(8, 16, 1), _Block(16, 32, 2), _Block(32, 64, 2), _Block(64, 128, 2)]
     return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten()), 128
 

@@ -41,12 +41,11 @@ def view(
     aspect = 1 + .1 * (2 * u[:, 1] - 1)
     half_w, half_h = (share * aspect).clamp(max=1), (share / aspect).clamp(max=1)
     mirror = torch.where(u[:, 4] < .5, -1., 1.)
+    theta = torch.zeros(len(images), 2, 3, device=images.device)
+    theta[:, 0, 0], theta[:, 1, 1] = half_w * mirror, half_h
+    theta[:, 0, 2], theta[:, 1, 2] = (1 - half_w) * (2 * u[:, 2] - 1), (1 - half_h) * (2 * u[:, 3] - 1)
     size = size or images.shape[-1]
-    # where in the image, from -1 to 1, each column and each row of the view looks: nothing is turned, so they are told apart
-    steps = (2 * torch.arange(size, device=images.device) + 1) / size - 1
-    x = (half_w * mirror)[:, None] * steps + ((1 - half_w) * (2 * u[:, 2] - 1))[:, None]
-    y = half_h[:, None] * steps + ((1 - half_h) * (2 * u[:, 3] - 1))[:, None]
-    grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), dim=-1)
+    grid = F.affine_grid(theta, (len(images), 3, size, size), align_corners=False)
     images = F.grid_sample(images, grid, padding_mode='border', align_corners=False)
     return _relight(images, *(1 + .15 * (2 * u[:, 5:] - 1)).T)
 
