@@ -13,9 +13,9 @@ from scipy.fft import dctn
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
-from .datasets import ImageError, only_trained, read_image, with_splits
+from .datasets import ImageError, boxes_of, only_trained, read_image, with_splits
 from .readers import READERS, label_density
-from .schema import AnnotationError, BOX, doubts, read_table, split_values, type_columns, validate
+from .schema import AnnotationError, doubts, read_table, split_values, type_columns, validate
 
 # %% auto #0
 __all__ = ['PUBLISHED', 'FEW_IMAGES', 'FEW_LABELS', 'class_counts', 'perceptual_hash', 'near_duplicates', 'check_dataset']
@@ -79,10 +79,9 @@ def _open_images(
     table:pd.DataFrame,    # the rows to open
 ) -> tuple[np.ndarray, dict[int, str]]:  # thumbnails of all rows, {row: why it cannot be read}
     "Decode some images, small."
-    boxes = table[list(BOX)].apply(pd.to_numeric, errors='coerce').to_numpy(float) if BOX[0] in table else np.full((len(table), 4), np.nan)
-    thumbnails, unreadable = np.zeros((len(table), 32, 32, 3), np.uint8), {}
+    boxes, thumbnails, unreadable = boxes_of(table), np.zeros((len(table), 32, 32, 3), np.uint8), {}
     def open_one(n):
-        try: thumbnails[n] = read_image(root/table['image'].iloc[n], 32, None if np.isnan(boxes[n, 0]) else boxes[n])
+        try: thumbnails[n] = read_image(root/table['image'].iloc[n], 32, None if boxes is None or np.isnan(boxes[n, 0]) else boxes[n])
         except (ImageError, OSError, ValueError) as error: unreadable[n] = str(error)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         list(tqdm(threads.map(open_one, range(len(table))), total=len(table), desc='opening images', unit='image', leave=False))

@@ -25,14 +25,12 @@ __all__ = ['DETECTORS', 'PlainGround', 'NetworkDetector', 'squared', 'find_boxes
 # %% ../nbs/02c_crops.ipynb #cab853d7
 class PlainGround:
     "A detector for photos on a ground of one colour: the box around all that differs from the border."
-    key = 'plain ground 1'   # tells its boxes apart from those of other detectors
-
     def __init__(self,
         difference:float=30.,  # how far a pixel's colour must lie from the ground's, 0 to 441
         margin:float=.04,      # what is left around the garment, as a share of the box
     ):
         self.difference, self.margin = difference, margin
-        self.key = f'{PlainGround.key} {difference} {margin}'
+        self.key = f'plain ground 1 {difference} {margin}'   # tells its boxes apart from those of other detectors
 
     def __call__(self,
         image:Image.Image,   # RGB, upright

@@ -14,15 +14,14 @@ import pandas as pd
 from PIL import Image, ImageOps
 from tqdm import tqdm
 from . import draws, synthetic
-from .draws import uniform
 from .readers import LAYOUTS, READERS, dealt_splits
 from .schema import AnnotationError, AttributeType, BOX, Schema, Targets, doubts, read_table, split_values, targets, type_columns, validate
 from .store import ChunkedArray, atomic_write, code_hash, content_key, locked, store_root
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'FORMATS', 'SOURCES', 'ImageError', 'read_image', 'TooManyUnreadable', 'image_store', 'Dataset',
-           'with_splits', 'only_trained', 'from_table', 'load_annotations', 'generator_hash', 'load_synthetic',
-           'load_benchmark', 'load_dataset']
+           'with_splits', 'only_trained', 'boxes_of', 'from_table', 'load_annotations', 'generator_hash',
+           'load_synthetic', 'load_benchmark', 'load_dataset']
 
 # %% ../nbs/02_datasets.ipynb #5bfe946a
 MAX_PIXELS = 60_000_000  # a larger picture is refused undecoded
@@ -231,6 +230,12 @@ def only_trained(
     return table
 
 # %% ../nbs/02_datasets.ipynb #3ae372a1
+def boxes_of(
+    table:pd.DataFrame,  # an annotation table
+) -> np.ndarray|None:    # float, N × 4, NaN where a row has none; None: no row has one
+    "The boxes of a table, as numbers."
+    return table[list(BOX)].apply(pd.to_numeric, errors='coerce').to_numpy(float) if BOX[0] in table else None
+
 def _with_boxes(
     table:pd.DataFrame,   # an annotation table without boxes
     path:Path,            # a .parquet file with columns image x0 y0 x1 y1; NaN: the whole image
@@ -262,8 +267,7 @@ def from_table(
     if boxes is not None: table = _with_boxes(table, Path(boxes), source)
     if not strict and 'split' in table: table = only_trained(table, source)      # else `validate` says why there is none
     schema = validate(table, types, source)
-    boxes = table[list(BOX)].apply(pd.to_numeric, errors='coerce').to_numpy(float) if BOX[0] in table else None
-    pixels, digests, unreadable = image_store(root, list(table['image']), boxes, image_size, store, max_unreadable)
+    pixels, digests, unreadable = image_store(root, list(table['image']), boxes_of(table), image_size, store, max_unreadable)
     if unreadable:
         table.loc[list(unreadable), 'split'] = 'unreadable'
         print(f'{len(unreadable)} of {len(table)} images cannot be read and are left out; mend or remove them:',

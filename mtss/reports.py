@@ -12,11 +12,11 @@ from .datasets import Dataset
 from .metrics import bootstrap_variance, class_table, evaluate_scores, prior_scores, reliability
 
 # %% auto #0
-__all__ = ['NEVER', 'type_report', 'too_few', 'worst_classes', 'confused_pairs', 'surest_errors', 'contact_sheet',
+__all__ = ['NEVER', 'wilson', 'type_report', 'too_few', 'worst_classes', 'confused_pairs', 'surest_errors', 'contact_sheet',
            'reliability_diagram', 'threshold_for', 'fill_gaps']
 
 # %% ../nbs/08b_reports.ipynb #b77dc778
-def _wilson(
+def wilson(
     right,            # how many of them, a number or an array
     n,                # how many answers
     z:float=1.96,     # standard errors
@@ -38,7 +38,7 @@ def type_report(
         prior = prior_scores(data.targets(kind.name).labels[data.rows('train')])
         row = rows[kind.name] = dict(classes=len(kind), labels=int(labels.sum()), **{'commonest R@1': 100 * labels[:, prior.argmax()].sum() / max(1, labels.sum())})
         for metric in 'R@1', 'balanced_accuracy', 'R@3', 'F1@1':
-            least = _wilson(found[metric] * row['labels'], row['labels'])[1] if row['labels'] and metric != 'F1@1' else 0
+            least = wilson(found[metric] * row['labels'], row['labels'])[1] if row['labels'] and metric != 'F1@1' else 0
             row[metric], row[f'± {metric}'] = 100 * found[metric], np.nanmax([196 * bootstrap_variance(found.ranks, metric)**.5, 100 * least])
     return pd.DataFrame(rows).T.astype(dict(classes=int, labels=int)).rename_axis('attribute type')
 
@@ -115,7 +115,7 @@ def reliability_diagram(
         parts = np.array_split(np.argsort(confidence, kind='stable'), min(groups, len(confidence)))
         sure, correct = (np.array([values[part].mean() for part in parts]) for values in (confidence, right))
         sizes = np.array([len(part) for part in parts])
-        middle, half = _wilson(correct * sizes, sizes)
+        middle, half = wilson(correct * sizes, sizes)
         ax.plot([0, 1], [0, 1], color='lightgrey', lw=1)
         ax.errorbar(sure, correct, np.maximum(0, [correct - middle + half, middle + half - correct]), fmt='o-', ms=3, lw=1, capsize=2)
         error = reliability(confidence, right, groups)['calibration_error']
@@ -138,7 +138,7 @@ def threshold_for(
     if not 0 < precision <= 1: raise ValueError(f'precision={precision} is out of range: give a share above 0 and up to 1, such as .9')
     order = np.argsort(-confidence, kind='stable')
     n = np.arange(1, len(order) + 1)
-    middle, half = _wilson(right[order].cumsum(), n, z=1)
+    middle, half = wilson(right[order].cumsum(), n, z=1)
     last = np.append(confidence[order][:-1] > confidence[order][1:], True)      # answers of equal confidence go together
     fits = np.flatnonzero((middle - half >= precision - 1e-12) & last & (n >= at_least))
     return float(confidence[order[fits[-1]]]) if len(fits) else NEVER
