@@ -42,7 +42,7 @@ def view(
     half_w, half_h = (share * aspect).clamp(max=1), (share / aspect).clamp(max=1)
     mirror = torch.where(u[:, 4] < .5, -1., 1.)
     size = size or images.shape[-1]
-    # what F.affine_grid would give, to the bit: without rotation, x depends on the column and y on the row alone, which is ten times faster
+    # F.affine_grid to the bit (without rotation, x depends on the column and y on the row alone), ten times faster
     middles = torch.linspace(-1, 1, size, device=images.device) * (size - 1) / size      # of the pixels
     x = middles * (half_w * mirror)[:, None] + ((1 - half_w) * (2 * u[:, 2] - 1))[:, None]
     y = middles * half_h[:, None] + ((1 - half_h) * (2 * u[:, 3] - 1))[:, None]
