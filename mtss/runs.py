@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 import mtss
-from . import draws, losses, models, training, views
+from . import baselines, draws, losses, models, training, views
+from .baselines import BinaryObjective, LabeledBatches, MultiLabelObjective
 from .datasets import Dataset, load_dataset
 from .draws import bits
 from .losses import check_beta, check_gamma
@@ -29,9 +30,9 @@ from .training import (CheckpointError, CrossEntropyObjective, Schedule, Student
 # %% auto #0
 __all__ = ['PRESETS', 'SAME_BITS', 'GAMMAS', 'IDENTITY', 'COLUMNS', 'KS', 'Preset', 'resolve', 'load_for', 'training_code',
            'project_root', 'provenance', 'run_or_load', 'train_teachers', 'as_long_as_student', 'train_classifiers',
-           'tune_gamma', 'train_student', 'tagger_scores', 'teacher_scores', 'plan', 'configuration_key',
-           'judge_scores', 'check_run', 'measure_replicate', 'read_rows', 'keep_rows', 'missing_replicates',
-           'run_or_read', 'check_parameters']
+           'train_multi_label', 'tune_gamma', 'train_student', 'tagger_scores', 'teacher_scores', 'plan',
+           'configuration_key', 'judge_scores', 'check_run', 'measure_replicate', 'difference_rows', 'read_rows',
+           'keep_rows', 'missing_replicates', 'run_or_read', 'check_parameters']
 
 # %% ../nbs/09_runs.ipynb #4bea5ad7
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def load_for(
     return load_dataset(dataset, image_size=preset.image_size, store=store, **options)
 
 # %% ../nbs/09_runs.ipynb #7fee5de8
-SAME_BITS = {'a268605d5077c4fd': 'df0f55129351ca8f'}   # code that trains the very bits of an older version, only faster: what the older one made stands
+SAME_BITS = {'ac4394b96c0ca97b': 'df0f55129351ca8f'}   # code that trains the very bits of an older version, only faster: what the older one made stands
 
 @functools.cache
 def training_code() -> str:
@@ -271,15 +272,40 @@ def train_classifiers(
     preset:str|Preset='tiny',  # how large: a teacher's backbone, steps and images
     seed:int=0,                # of start, draws and views
     store:str|Path|None=None,  # see `mtss.store.store_root`
+    loss:str='cross_entropy',  # 'cross_entropy': the yardstick, which is ours; 'bce': the opponent of Table 3
 ) -> dict[str, Classifier]:
-    "The yardstick: one cross-entropy network per attribute type, same backbone, steps and images as a teacher (ours)."
+    "One classifier per attribute type: same backbone, steps and images as a teacher."
+    if loss not in ('cross_entropy', 'bce'): raise ValueError(f"unknown loss '{loss}'; known: cross_entropy, bce")
     preset, classifiers = resolve(preset), {}
     for kind in data.schema:
         classifier = classifiers[kind.name] = _started(lambda: Classifier(preset.backbone, len(kind), preset.weights), seed, f'teacher {kind.name}')
+        if loss == 'bce': objective, title, more = BinaryObjective(classifier, data.targets(kind.name).labels), 'BCE', dict(baselines=_baselines_code())
+        else: objective, title, more = CrossEntropyObjective(classifier), 'cross-entropy', {}
         classifier.key, classifier.record = _labeled_run(
-            _labeled_config('cross_entropy', data, kind.name, preset, seed), data, preset,
-            f'cross-entropy network of {kind.name}', store, CrossEntropyObjective(classifier), lambda logits: logits)
+            _labeled_config(loss, data, kind.name, preset, seed, **more), data, preset, f'{title} network of {kind.name}', store, objective, lambda logits: logits)
     return classifiers
+
+# %% ../nbs/09_runs.ipynb #750119ff
+@functools.cache
+def _baselines_code() -> str:
+    "A hash of the code that only the baselines depend on."
+    return code_hash(inspect.getsource(baselines))
+
+# %% ../nbs/09_runs.ipynb #08bb0a6b
+def train_multi_label(
+    data:Dataset,              # what to learn from
+    preset:str|Preset='tiny',  # how large: a student's backbone and schedule
+    seed:int=0,                # of start, draws and views
+    store:str|Path|None=None,  # see `mtss.store.store_root`
+) -> Student:                  # images → {attribute type: logits, B × C}; with its `key` in the store and its `record`
+    "One multi-label BCE network over all attribute types: the opponent of Table 2, with as many steps as a student."
+    preset, device = resolve(preset), _device()
+    config = dict(kind='multi_label', type='all', data=data.key, seed=seed, code=training_code(), baselines=_baselines_code(), schedule=dataclasses.asdict(preset.student),
+                  view_size=preset.view_size, backbone=preset.backbone, weights=_file_hash(preset.weights))
+    network = _started(lambda: Student(preset.backbone, {kind.name: len(kind) for kind in data.schema}, preset.weights), seed, 'student')
+    def begin(): return LabeledBatches(data, preset.student.batch, seed, preset.view_size, device), lambda _: val_f1(data, lambda rows: embed(network, data, rows, preset.view_size, device))
+    network.key, network.record = run_or_load(config, MultiLabelObjective(network).to(device), begin, preset.student, f'multi-label network of {len(data.schema)} types', store)
+    return network.eval()
 
 # %% ../nbs/09_runs.ipynb #8f80a253
 GAMMAS = (0., 1., 3.)  # what `tune` chooses from
@@ -340,6 +366,7 @@ def train_student(
     preset:str|Preset='tiny',    # how large
     seed:int=0,                  # of start, order and views
     store:str|Path|None=None,    # see `mtss.store.store_root`
+    seen:Dataset|None=None,      # the same rows with the pixels that the student sees, such as corrupted ones, while its teachers look at those of `data`; None: the same
 ) -> Tagger:
     "The student of all teachers, trained or found, with its confidence calibrated on `val`. Raises `ValueError` for β or preset, and what training raises."
     preset, device = resolve(preset), _device()
@@ -351,7 +378,8 @@ def train_student(
     beta = check_beta(beta)
     # a teacher from elsewhere has a key for its embedding alone: its dictionary counts as well
     keys = {name: teacher.key if isinstance(teacher, Teacher) else content_key(embed=teacher.key, dictionary=teacher.label_embeddings.tolist()) for name, teacher in teachers.items()}
-    config = _student_config(data, preset, seed, beta, keys)
+    config = _student_config(data, preset, seed, beta, keys) | (dict(seen=seen.key) if seen else {})
+    if seen and not config['views']: raise ValueError("where student and teachers look at different pixels, the teachers' embeddings have to be kept: give the preset kept_embeddings, such as 40000")
     pool, schedule, views = data.rows('train', 'unlabeled'), preset.student, config['views']
     dictionaries = {name: teacher.label_embeddings.detach() for name, teacher in teachers.items()}
     student = _started(lambda: Student(preset.backbone, {name: d.shape[1] for name, d in dictionaries.items()}, preset.weights), seed, 'student')
@@ -368,7 +396,7 @@ def train_student(
                 folders = {one: held.enter_context(locked(store_root(store)/'embeddings'/one)) for one in distinct}
                 embeddings = embed_views(distinct, data, pool, views, seed, folders, preset.view_size, device)
             kept = {name: embeddings[place[name]] for name in teachers}
-        batches = StudentBatches(data, pool, schedule.batch, kept, views, seed, preset.view_size, device)
+        batches = StudentBatches(seen or data, pool, schedule.batch, kept, views, seed, preset.view_size, device)
         scores = lambda rows: {name: cosine_scores(e, dictionaries[name].cpu()) for name, e in embed(student, data, rows, preset.view_size, device).items()}
         return batches, lambda _: val_f1(data, scores)
     objective = StudentObjective(student, teachers, beta).to(device)
@@ -608,7 +636,7 @@ def measure_replicate(
         for (name, *rest), by_type in judged.items():
             for kind, evaluation in by_type.items():
                 rows += metric_rows(evaluation, **identity, model=name, gamma=rest[0], beta=rest[1], attribute_type=kind, truth=truth)
-        if data.fixed_test: rows += _differences(judged, _pairs(list(judged), g, b), **identity, truth=truth)
+        if data.fixed_test: rows += difference_rows(judged, _pairs(list(judged), g, b), **identity, truth=truth)
         if ('student', g, b) in models: rows += _reliability(tagger(), data, scores['student', g, b], **identity, model='student', gamma=g, beta=b, truth=truth)
     rows = pd.DataFrame(rows, columns=COLUMNS)
     origins = [record['origin'] for record in trained.values()]
@@ -616,7 +644,7 @@ def measure_replicate(
     return rows
 
 # %% ../nbs/09_runs.ipynb #9aff5b0a
-def _differences(
+def difference_rows(
     judged:dict,       # {(model, γ, β): {attribute type: evaluation}}
     pairs:list,        # of such models
     **columns,

@@ -124,7 +124,7 @@ class TeacherBatches:
 
     def __call__(self,
         step:int,  # from 0
-    ) -> dict:     # images (positives, then separately drawn negatives), classes, and a bool mask B × images of each positive's negatives
+    ) -> dict:     # images (positives, then separately drawn negatives), their rows, classes, and a bool mask B × images of each positive's negatives
         epoch, n = divmod(step, self.steps_per_epoch)
         self._draw(epoch)
         part = slice(n * self.batch, (n + 1) * self.batch)
@@ -137,7 +137,7 @@ class TeacherBatches:
         # a rare class's image is drawn many times an epoch: number the view by the draw, not by the epoch
         v = (step * self.batch * 2 + np.arange(len(rows))) % 2**20
         images = view(torch.from_numpy(self.data.pixels[rows]).to(self.device), self.seed, rows, v, self.size)
-        return dict(images=images, classes=torch.from_numpy(classes).to(self.device), negative=torch.from_numpy(negative).to(self.device))
+        return dict(images=images, rows=rows, classes=torch.from_numpy(classes).to(self.device), negative=torch.from_numpy(negative).to(self.device))
 
 # %% ../nbs/07_training.ipynb #0505d1db
 @torch.no_grad()
