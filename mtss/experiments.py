@@ -133,7 +133,7 @@ def run_or_read_models(
         if data.fixed_test: new += difference_rows({model: by_truth['observed'] for model, by_truth in judged.items()}, pairs, **identity, truth='observed')
         origins = [record['origin'] for record in replicate.records.values()]
         rows = keep_rows(path, pd.DataFrame(new, columns=COLUMNS), ', '.join(' '.join(filter(None, model)) for model in judged), judged=provenance(),
-                         settings=dataclasses.asdict(size) | settings, trained=[one for m, one in enumerate(origins) if one not in origins[:m]],
+                         settings=dataclasses.asdict(size) | settings, classes={kind.name: len(kind) for kind in data.schema}, trained=[one for m, one in enumerate(origins) if one not in origins[:m]],
                          minutes=round(sum(record['minutes'] for record in replicate.records.values()), 1))
     return rows[rows['key'] == key].assign(dataset=data.name).reset_index(drop=True)
 
