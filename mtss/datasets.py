@@ -4,14 +4,16 @@
 
 # %% ../nbs/02_datasets.ipynb #931e8d31
 from __future__ import annotations
-import dataclasses, functools, hashlib, inspect, io, json, os, struct, sys, warnings
+import dataclasses, functools, hashlib, inspect, io, json, os, shutil, struct, sys, warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterable, Iterator
 import numpy as np
 import pandas as pd
+import torch
 from PIL import Image, ImageOps
+from torch.utils.data import DataLoader, default_convert
 from tqdm import tqdm
 from . import draws, synthetic
 from .readers import LAYOUTS, READERS, dealt_splits
@@ -19,8 +21,8 @@ from .schema import AnnotationError, AttributeType, BOX, Schema, Targets, doubts
 from .store import ChunkedArray, atomic_write, code_hash, content_key, locked, store_root
 
 # %% auto #0
-__all__ = ['MAX_PIXELS', 'FORMATS', 'SOURCES', 'ImageError', 'read_image', 'TooManyUnreadable', 'image_store', 'Dataset',
-           'with_splits', 'only_trained', 'boxes_of', 'from_table', 'load_annotations', 'generator_hash',
+__all__ = ['MAX_PIXELS', 'FORMATS', 'SOURCES', 'ImageError', 'read_image', 'FromFiles', 'TooManyUnreadable', 'image_store',
+           'Dataset', 'with_splits', 'only_trained', 'boxes_of', 'from_table', 'load_annotations', 'generator_hash',
            'load_synthetic', 'load_benchmark', 'load_dataset']
 
 # %% ../nbs/02_datasets.ipynb #5bfe946a
@@ -79,6 +81,67 @@ def read_image(
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, MemoryError, OverflowError, RuntimeError, TypeError, ZeroDivisionError, struct.error) as error:
         raise ImageError(f'the image is damaged ({str(error) or type(error).__name__}): replace it') from None
 
+# %% ../nbs/02_datasets.ipynb #5f1e0a02
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+
+def _read_file(
+    file:Path,            # an image file
+    size:int,             # side of the square that comes out, in pixels
+    box:np.ndarray|None,  # x0 y0 x1 y1 in pixels; NaN or None: the whole image
+) -> tuple[bytes, np.ndarray]:
+    "The digest of a file's bytes, 16 bytes, and its square. Raises `ImageError`, `OSError`, `ValueError`."
+    source = file.read_bytes() if file.is_file() else file
+    square = read_image(source, size, None if box is None or np.isnan(box[0]) else box)
+    return hashlib.blake2b(source, digest_size=16).digest(), square
+
+# %% ../nbs/02_datasets.ipynb #5f1e0a03
+class FromFiles:
+    "Pixels that stay in their files, decoded when asked for; else they are an array, uint8, N × size × size × 3."
+    def __init__(self,
+        root:Path,              # the folder that `images` are relative to
+        images:list[str],       # N paths
+        boxes:np.ndarray|None,  # float, N × 4, NaN where a row has none; None: no row has one
+        size:int,               # side of the squares, in pixels
+        digests:np.ndarray,     # uint8, N × 16: of the files as they were at loading; zeros where one could not be read, which is a black square
+    ):
+        self.root, self.images, self.boxes, self.digests = root, images, boxes, digests
+        self.shape, self.dtype = (len(images), size, size, 3), np.dtype(np.uint8)
+
+    def __len__(self): return self.shape[0]
+
+    def _square(self, n):
+        "The square of row n. Raises `ImageError`."
+        known, file = self.digests[n].tobytes(), self.root/self.images[n]
+        if not any(known): return np.zeros(self.shape[1:], self.dtype)
+        try:
+            digest, square = _read_file(file, self.shape[1], None if self.boxes is None else self.boxes[n])
+            if digest != known: raise ImageError('it has changed')
+            return square
+        except (ImageError, OSError, ValueError) as error:
+            raise ImageError(f'{file}: {error}. When the dataset was loaded, this file could be read: put it back as it was and start again, or load the dataset anew') from None
+
+    def __getitem__(self,
+        rows,  # whatever selects rows of an array: an int, a slice, row numbers, a bool mask
+    ) -> np.ndarray:  # uint8, size × size × 3 for an int, else n × size × size × 3
+        "Decode some rows. Raises `ImageError`."
+        rows = np.arange(len(self))[rows]
+        if not rows.ndim: return self._square(rows)
+        with ThreadPoolExecutor(_CORES) as threads: return np.array(list(threads.map(self._square, rows)), self.dtype).reshape(-1, *self.shape[1:])
+
+    def __getitems__(self, rows):
+        "The same in a worker process, whose error is given back like a value: raised there, it would be buried in a trace."
+        try: return np.stack([self._square(n) for n in rows])
+        except ImageError as error: return error
+
+    def in_order(self,
+        batches:Iterable[np.ndarray],  # arrays of rows; asked for some batches ahead
+    ) -> Iterator[np.ndarray]:         # uint8, B × size × size × 3
+        "The pixels of one batch of rows after another, decoded ahead by worker processes. Raises `ImageError`."
+        loader = DataLoader(self, batch_sampler=batches, num_workers=_CORES, collate_fn=default_convert, generator=torch.Generator())      # its own: training's random numbers are not touched
+        for found in loader:
+            if isinstance(found, ImageError): raise found
+            yield found.numpy()
+
 # %% ../nbs/02_datasets.ipynb #351e5f54
 class TooManyUnreadable(ValueError):
     "More images than the stated share cannot be read."
@@ -91,7 +154,8 @@ def image_store(
     size:int,               # side of the stored squares, in pixels
     store:str|Path|None=None,       # the store's folder, see `mtss.store.store_root`
     max_unreadable:float=.05,       # share of unreadable images above which the run stops
-) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:  # uint8 pixels N × size × size × 3; uint8 digests N × 16; {row: why it cannot be read}
+    decode_ahead:bool|None=None,    # whether the squares are kept; None: where they take no more than half of the free disk
+) -> tuple[np.ndarray|FromFiles, np.ndarray, dict[int, str]]:  # uint8 pixels N × size × size × 3; uint8 digests N × 16; {row: why it cannot be read}
     "Decode all images once. Raises `TooManyUnreadable`, naming them, and `StoreError`."
     files = [root/image for image in images]
     def stamp(file):
@@ -101,24 +165,27 @@ def image_store(
                              + (b'' if boxes is None else np.asarray(boxes, np.float64).tobytes())).hexdigest()
     folder = store_root(store)/'images'/content_key(listing=listing, size=size, decoder=_decoder_hash())
     with locked(folder):
-        pixels  = ChunkedArray(folder/'pixels', (len(files), size, size, 3), 'uint8', chunk=512)
+        pixels  = None if decode_ahead is False else ChunkedArray(folder/'pixels', (len(files), size, size, 3), 'uint8', chunk=512)
+        if decode_ahead is None:
+            wanted, free = sum(stop - start for start, stop in pixels.missing()) * 3 * size**2, shutil.disk_usage(folder).free
+            if wanted > free / 2:
+                print(f'the squares of {root.name} would take {wanted / 1e9:,.1f} GB, more than half of the {free / 1e9:,.1f} GB that are free at {folder}: they stay in their files, '
+                      'to be decoded at each step (decode_ahead=True keeps them nevertheless)', file=sys.stderr)
+                pixels = None
         digests = ChunkedArray(folder/'digests', (len(files), 16), 'uint8', chunk=512)
         report  = folder/'unreadable.json'
         unreadable = json.loads(report.read_text()) if report.exists() else {}
         def decode(n):
-            try:
-                source = files[n].read_bytes() if files[n].is_file() else files[n]
-                digest = hashlib.blake2b(source, digest_size=16).digest() if isinstance(source, bytes) else bytes(16)
-                return digest, read_image(source, size, None if boxes is None or np.isnan(boxes[n, 0]) else boxes[n]), None
+            try: return *_read_file(files[n], size, None if boxes is None else boxes[n]), None
             except (ImageError, OSError, ValueError) as error: return bytes(16), np.zeros((size, size, 3), np.uint8), str(error)
-        missing = digests.missing()
+        missing = sorted({*digests.missing(), *(pixels.missing() if pixels else [])})       # an earlier pass may have kept the digests alone
         if missing:
-            with ThreadPoolExecutor(os.cpu_count()) as threads, tqdm(total=sum(b - a for a, b in missing), desc='decoding images', unit='image', leave=False) as bar:
+            with ThreadPoolExecutor(_CORES) as threads, tqdm(total=sum(b - a for a, b in missing), desc='decoding images', unit='image', leave=False) as bar:
                 for start, stop in missing:
                     decoded = list(threads.map(decode, range(start, stop)))
                     unreadable |= {str(n): why for n, (_, _, why) in zip(range(start, stop), decoded) if why}
                     atomic_write(report, json.dumps(unreadable))
-                    pixels.write(start, np.stack([image for _, image, _ in decoded]))
+                    if pixels: pixels.write(start, np.stack([image for _, image, _ in decoded]))
                     digests.write(start, np.frombuffer(b''.join(digest for digest, _, _ in decoded), np.uint8).reshape(-1, 16))
                     bar.update(stop - start)
     unreadable = {int(n): why for n, why in unreadable.items()}
@@ -126,7 +193,8 @@ def image_store(
         listed = '\n  - '.join(f'{images[n]}: {why}' for n, why in list(unreadable.items())[:20])
         raise TooManyUnreadable(f'{len(unreadable)} of {len(files)} images in {root.name} cannot be read, more than the share of {max_unreadable:.0%} that may be left out. '
                                 f'Mend or remove them, or raise max_unreadable:\n  - {listed}')
-    return pixels.array(), digests.array(), unreadable
+    digests = digests.array()
+    return pixels.array() if pixels else FromFiles(root, images, boxes, size, digests), digests, unreadable
 
 # %% ../nbs/02_datasets.ipynb #ed612e5e
 @functools.cache
@@ -141,7 +209,7 @@ class Dataset:
     name:str               # how results call it
     schema:Schema          # its attribute types
     table:pd.DataFrame     # the annotation table, N rows; `split` is 'unreadable' where the image is
-    load_pixels:Callable[[], np.ndarray]  # gives `pixels`; asked once, when they are first wanted
+    load_pixels:Callable[[], np.ndarray]  # gives `pixels`, or a `FromFiles`; asked once, when they are first wanted
     image_size:int         # side of the images, in pixels
     recipe:str             # a hash of where it comes from, without the seed: the same for all replicates
     key:str                # a hash of everything, the seed included
@@ -152,9 +220,15 @@ class Dataset:
     def __len__(self): return len(self.table)
 
     @functools.cached_property
-    def pixels(self) -> np.ndarray:
-        "uint8, N × size × size × 3, memory-mapped."
+    def pixels(self) -> np.ndarray|FromFiles:
+        "uint8, N × size × size × 3: memory-mapped, or decoded when asked for."
         return self.load_pixels()
+
+    def in_order(self,
+        batches:Iterable[np.ndarray],  # arrays of rows
+    ) -> Iterator[np.ndarray]:         # uint8, B × size × size × 3
+        "The pixels of one batch of rows after another: those that stay in files are decoded ahead."
+        return self.pixels.in_order(batches) if isinstance(self.pixels, FromFiles) else (self.pixels[rows] for rows in batches)
 
     def rows(self,
         *splits:str,  # such as 'train', 'unlabeled'
@@ -260,6 +334,7 @@ def from_table(
     max_unreadable:float=.05,     # share of unreadable images above which the run stops
     store:str|Path|None=None,     # the store's folder, see `mtss.store.store_root`
     boxes:str|Path|None=None,     # a .parquet file of boxes, see `mtss.crops.find_boxes`; None: those of the table, if it has some
+    decode_ahead:bool|None=None,  # whether the squares are kept in the store, else they stay in their files; None: where they take no more than half of the free disk
     strict:bool=True,             # whether a class that no training image has is an error; else it is left out
 ) -> Dataset:
     "A dataset from an annotation table in memory. Raises `AnnotationError`, `TooManyUnreadable`, `StoreError`."
@@ -267,7 +342,7 @@ def from_table(
     if boxes is not None: table = _with_boxes(table, Path(boxes), source)
     if not strict and 'split' in table: table = only_trained(table, source)      # else `validate` says why there is none
     schema = validate(table, types, source)
-    pixels, digests, unreadable = image_store(root, list(table['image']), boxes_of(table), image_size, store, max_unreadable)
+    pixels, digests, unreadable = image_store(root, list(table['image']), boxes_of(table), image_size, store, max_unreadable, decode_ahead)
     if unreadable:
         table.loc[list(unreadable), 'split'] = 'unreadable'
         print(f'{len(unreadable)} of {len(table)} images cannot be read and are left out; mend or remove them:',
@@ -291,6 +366,7 @@ def load_annotations(
     max_unreadable:float=.05,     # share of unreadable images above which the run stops
     store:str|Path|None=None,     # the store's folder, see `mtss.store.store_root`
     boxes:str|Path|None=None,     # a .parquet file of boxes, see `mtss.crops.find_boxes`; None: those of the table, if it has some
+    decode_ahead:bool|None=None,  # whether the squares are kept in the store, else they stay in their files; None: where they take no more than half of the free disk
 ) -> Dataset:
     "A dataset from an annotation table. Raises `AnnotationError`, `TooManyUnreadable`, `StoreError`."
     path = Path(path).expanduser().absolute()
@@ -298,7 +374,7 @@ def load_annotations(
     if name.startswith('synthetic'): name = f'photos in {name}'     # that name is taken: its replicates draw their test set anew
     table = read_table(path)
     dealt = 'split' not in table      # then nobody can be asked to move rows from one split to another
-    data = from_table(with_splits(table, types), path.parent, name, path.name, image_size, types, max_unreadable, store, boxes, strict=not dealt)
+    data = from_table(with_splits(table, types), path.parent, name, path.name, image_size, types, max_unreadable, store, boxes, decode_ahead, strict=not dealt)
     for doubt in doubts(data.schema): print(f'{path.name}: {doubt}', file=sys.stderr)
     return data
 
@@ -362,6 +438,7 @@ def load_benchmark(
     max_unreadable:float=.05,     # share of unreadable images above which the run stops
     store:str|Path|None=None,     # the store's folder, see `mtss.store.store_root`
     boxes:str|Path|None=None,     # a .parquet file of boxes, see `mtss.crops.find_boxes`; None: those of the set, if it has some
+    decode_ahead:bool|None=None,  # whether the squares are kept in the store, else they stay in their files; None: where they take no more than half of the free disk
 ) -> Dataset:
     "A public benchmark. Raises `AnnotationError`, `TooManyUnreadable`, `StoreError`."
     if root is None: raise AnnotationError(name, [f'give its folder by root=…, laid out so:{LAYOUTS[name]}'])
@@ -371,7 +448,7 @@ def load_benchmark(
     unknown = [kind for kind in types or [] if kind not in known]
     if unknown: raise AnnotationError(name, [f"there is no attribute type '{kind}': known are {', '.join(known)}" for kind in unknown])
     return from_table(table[[column for column in table if column not in known or types is None or column in types]], root, name, name,
-                      image_size, types, max_unreadable, store, boxes, strict=False)
+                      image_size, types, max_unreadable, store, boxes, decode_ahead, strict=False)
 
 # %% ../nbs/02_datasets.ipynb #c6c2443b
 SOURCES = dict(synthetic=load_synthetic) | {name: functools.partial(load_benchmark, name) for name in READERS}

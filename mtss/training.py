@@ -4,10 +4,10 @@
 
 # %% ../nbs/07_training.ipynb #9c9cb78a
 from __future__ import annotations
-import json, math, time
+import functools, itertools, json, math, time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterator
 import numpy as np
 import pandas as pd
 import torch
@@ -96,6 +96,45 @@ def in_batch_negatives(
     "For each positive the images of the batch that do not carry its class."
     return ~labels[:, classes].T
 
+# %% ../nbs/07_training.ipynb #7d1a0b01
+class _InTurn:
+    "The draws of a step and their pixels; while one step after another is asked for, those to come are decoded ahead."
+    def __init__(self,
+        data:Dataset,    # where the images are
+        draws:Callable,  # first step → iterator over the steps from there on: tuples that begin with the rows
+    ):
+        self.data, self.draws, self._next = data, draws, None
+
+    def __call__(self,
+        step:int,  # from 0
+    ) -> tuple[tuple, np.ndarray]:
+        if step != self._next:
+            draws, ahead = itertools.tee(self.draws(step))      # what is drawn for steps to come waits here until it is their turn
+            self._coming = zip(draws, self.data.in_order(rows for rows, *_ in ahead))
+        self._next = None                                       # until the step is there: after an error everything begins anew
+        found = next(self._coming)
+        self._next = step + 1
+        return found
+
+# %% ../nbs/07_training.ipynb #7d1a0b02
+def _teacher_draws(
+    members:ClassMembers, batch:int, steps_per_epoch:int, negatives:str, seed:int,  # those of `TeacherBatches`
+    first:int,           # the step to begin with
+) -> Iterator[tuple]:    # rows (positives, then separately drawn negatives), classes, and a bool mask B × images of each positive's negatives
+    "What a teacher's steps draw, one after another."
+    for step in itertools.count(first):
+        epoch, n = divmod(step, steps_per_epoch)
+        if n == 0 or step == first:
+            of_epoch = class_balanced_draw(members, steps_per_epoch * batch, seed, epoch)
+            if negatives == 'separate': of_epoch += draw_negatives(members, of_epoch[0], seed, epoch),
+        classes, rows, *others = (drawn[n * batch:(n + 1) * batch] for drawn in of_epoch)
+        if others:
+            fits = others[0] >= 0
+            negative = np.concatenate([np.zeros((batch, batch), bool), np.diag(fits)], axis=1)
+            rows = np.concatenate([rows, np.where(fits, others[0], rows)])
+        else: negative = in_batch_negatives(members.labels[rows], classes)
+        yield rows, classes, negative
+
 # %% ../nbs/07_training.ipynb #8ec4ee0a
 class TeacherBatches:
     "What a teacher sees at each step."
@@ -110,33 +149,17 @@ class TeacherBatches:
         device:str='cpu',     # where the views are made
     ):
         if negatives not in ('separate', 'in_batch'): raise ValueError(f"unknown negatives '{negatives}'; known: separate, in_batch")
-        self.data, self.batch, self.negatives, self.seed, self.size, self.device = data, batch, negatives, seed, size, device
-        self.members = ClassMembers(data.targets(name), data.rows('train'))
-        self.steps_per_epoch, self._epoch = max(1, epoch_images // batch), None
-
-    def _draw(self, epoch):
-        "The epoch's images, drawn when its first step is asked for."
-        if self._epoch != epoch:
-            n = self.steps_per_epoch * self.batch
-            self._classes, self._positives = class_balanced_draw(self.members, n, self.seed, epoch)
-            if self.negatives == 'separate': self._negatives = draw_negatives(self.members, self._classes, self.seed, epoch)
-            self._epoch = epoch
+        self.batch, self.seed, self.size, self.device = batch, seed, size, device
+        self.members, self.steps_per_epoch = ClassMembers(data.targets(name), data.rows('train')), max(1, epoch_images // batch)
+        self._in_turn = _InTurn(data, functools.partial(_teacher_draws, self.members, batch, self.steps_per_epoch, negatives, seed))
 
     def __call__(self,
         step:int,  # from 0
     ) -> dict:     # images (positives, then separately drawn negatives), their rows, classes, and a bool mask B × images of each positive's negatives
-        epoch, n = divmod(step, self.steps_per_epoch)
-        self._draw(epoch)
-        part = slice(n * self.batch, (n + 1) * self.batch)
-        classes, rows = self._classes[part], self._positives[part]
-        if self.negatives == 'separate':
-            others = self._negatives[part]
-            negative = np.concatenate([np.zeros((self.batch, self.batch), bool), np.diag(others >= 0)], axis=1)
-            rows = np.concatenate([rows, np.where(others >= 0, others, rows)])
-        else: negative = in_batch_negatives(self.members.labels[rows], classes)
+        (rows, classes, negative), pixels = self._in_turn(step)
         # a rare class's image is drawn many times an epoch: number the view by the draw, not by the epoch
         v = (step * self.batch * 2 + np.arange(len(rows))) % 2**20
-        images = view(torch.from_numpy(self.data.pixels[rows]).to(self.device), self.seed, rows, v, self.size)
+        images = view(torch.from_numpy(pixels).to(self.device), self.seed, rows, v, self.size)
         return dict(images=images, rows=rows, classes=torch.from_numpy(classes).to(self.device), negative=torch.from_numpy(negative).to(self.device))
 
 # %% ../nbs/07_training.ipynb #0505d1db
@@ -154,18 +177,29 @@ def embed_views(
 ) -> dict:                # {attribute type: float16, (V · N) × D, memory-mapped; that of view v of row n is at v · N + n}
     "The teachers' embeddings of V views of each image, computed once; a pass that was killed continues."
     n = len(rows)
-    def look(positions):
-        part = rows[positions % n]
-        return view(torch.from_numpy(data.pixels[part]).to(device), seed, part, positions // n, size)
-    sample = look(np.arange(1))
+    def look(positions, pixels): return view(torch.from_numpy(pixels).to(device), seed, rows[positions % n], positions // n, size)
+    sample = look(np.arange(1), data.pixels[rows[:1]])
     kept = {name: ChunkedArray(folders[name], (views * n, teacher.eval()(sample).shape[1]), 'float16', chunk) for name, teacher in teachers.items()}
     missing = {name: kept[name].missing() for name in teachers}
     parts = sorted(set().union(*missing.values()))
+    decoded = data.in_order(rows[np.arange(*part) % n] for part in parts)
     for start, stop in tqdm(parts, desc='embeddings of the teachers', unit_scale=chunk, unit='image', leave=False, disable=not parts):
-        images = look(np.arange(start, stop))     # made once for all teachers
+        images = look(np.arange(start, stop), next(decoded))     # made once for all teachers
         for name, teacher in teachers.items():
             if (start, stop) in missing[name]: kept[name].write(start, F.normalize(teacher(images), dim=-1).cpu().numpy())
     return {name: array.array() for name, array in kept.items()}
+
+# %% ../nbs/07_training.ipynb #7d1a0b03
+def _student_draws(
+    pool:np.ndarray, batch:int, seed:int,  # those of `StudentBatches`
+    first:int,         # the step to begin with
+) -> Iterator[tuple]:  # rows, and their positions in the pool
+    "What a student's steps draw, one after another."
+    for step in itertools.count(first):
+        epoch, n = divmod(step, len(pool) // batch)
+        if n == 0 or step == first: order = permutation(seed, f'pool {epoch}', len(pool))
+        positions = order[n * batch:(n + 1) * batch]
+        yield pool[positions], positions
 
 # %% ../nbs/07_training.ipynb #cf1614d3
 class StudentBatches:
@@ -181,19 +215,17 @@ class StudentBatches:
         device:str='cpu',          # where the views are made
     ):
         if len(rows) < batch: raise ValueError(f'{len(rows)} images are fewer than one batch of {batch}: add images, or make the batch smaller')
-        self.data, self.rows, self.batch, self.kept, self.views = data, rows, batch, kept, views
-        self.seed, self.size, self.device = seed, size, device
-        self.steps_per_epoch, self._epoch = len(rows) // batch, None
+        self.rows, self.kept, self.views, self.seed, self.size, self.device = rows, kept, views, seed, size, device
+        self.steps_per_epoch = len(rows) // batch
+        self._in_turn = _InTurn(data, functools.partial(_student_draws, rows, batch, seed))
 
     def __call__(self,
         step:int,  # from 0
     ) -> dict:     # images, and the teachers' embeddings of them where they are kept
-        epoch, n = divmod(step, self.steps_per_epoch)
-        if self._epoch != epoch: self._order, self._epoch = permutation(self.seed, f'pool {epoch}', len(self.rows)), epoch
-        positions = self._order[n * self.batch:(n + 1) * self.batch]
+        (rows, positions), pixels = self._in_turn(step)
+        epoch = step // self.steps_per_epoch
         v = epoch if self.kept is None else epoch % self.views
-        rows = self.rows[positions]
-        images = view(torch.from_numpy(self.data.pixels[rows]).to(self.device), self.seed, rows, v, self.size)
+        images = view(torch.from_numpy(pixels).to(self.device), self.seed, rows, v, self.size)
         if self.kept is None: return dict(images=images)
         place = v * len(self.rows) + positions
         return dict(images=images, embeddings={name: torch.from_numpy(kept[place]).to(self.device).float() for name, kept in self.kept.items()})
@@ -297,7 +329,8 @@ def embed(
     "What a network makes of the plain view of some images."
     was_training = network.training
     network.eval()
-    parts = [network(plain_view(torch.from_numpy(data.pixels[rows[n:n + chunk]]).to(device), size)) for n in range(0, len(rows), chunk)]
+    decoded = data.in_order(rows[n:n + chunk] for n in range(0, len(rows), chunk))
+    parts = [network(plain_view(torch.from_numpy(pixels).to(device), size)) for pixels in decoded]
     network.train(was_training)
     if isinstance(parts[0], dict): return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
     return torch.cat([part.cpu() for part in parts])
