@@ -137,8 +137,9 @@ class FromFiles:
         batches:Iterable[np.ndarray],  # arrays of rows; asked for some batches ahead
     ) -> Iterator[np.ndarray]:         # uint8, B × size × size × 3
         "The pixels of one batch of rows after another, decoded ahead by worker processes. Raises `ImageError`."
-        loader = DataLoader(self, batch_sampler=batches, num_workers=_CORES, collate_fn=default_convert, generator=torch.Generator())      # its own: training's random numbers are not touched
-        for found in loader:
+        start = 'fork' if sys.platform == 'linux' else None      # at once; the other ways import everything anew, in each process
+        own = torch.Generator()                                  # training's random numbers are not touched
+        for found in DataLoader(self, batch_sampler=batches, num_workers=_CORES, collate_fn=default_convert, multiprocessing_context=start, generator=own):
             if isinstance(found, ImageError): raise found
             yield found.numpy()
 

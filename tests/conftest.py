@@ -55,6 +55,11 @@ def trained(store, preset=None):
     teachers = train_teachers(data, 1, preset, store=store)
     return data, teachers, train_student(data, teachers, 1, preset, store=store)
 
+def weights(store):
+    "Every tensor of every model in a store."
+    from mtss.training import load_tensors
+    return {f'{model.parent.name}/{name}': tensor for model in sorted(store.glob('runs/*/model.safetensors')) for name, tensor in load_tensors(model)[0].items()}
+
 def snapshot(*folders):
     "Every file below some folders, with its bytes; locks, which are empty, left out."
     return {path: path.read_bytes() for folder in folders for path in sorted(Path(folder).rglob('*')) if path.is_file() and path.name != '.lock'}

@@ -2,7 +2,7 @@
 import json, multiprocessing, os, random, shutil, signal, time
 from functools import partial
 import pandas as pd, pytest, torch
-from conftest import little, trained, write_table
+from conftest import little, trained, weights, write_table
 
 EVERY = 3                                          # steps between two checkpoints
 
@@ -23,9 +23,14 @@ def settings():
 
 def train(store): trained(store, settings())
 
-def decode(table, store):
+def decode(table, store, decode_ahead=True):
     from mtss.datasets import load_dataset
-    load_dataset(table, image_size=16, store=store)
+    return load_dataset(table, image_size=16, store=store, decode_ahead=decode_ahead)
+
+def train_on_photos(table, store, decode_ahead):
+    from mtss.runs import train_student, train_teachers
+    data = decode(table, store, decode_ahead)
+    train_student(data, train_teachers(data, 1, settings(), store=store), 1, settings(), store=store)
 
 def work(job, store, die_at, report):
     "What a process does. It is killed at its `die_at`-th moment, right before or after a file is safely there; the number of moments is the report."
@@ -63,11 +68,6 @@ def run(processes, job, store, die_at=None, die_after=None):
     assert process.exitcode in (0, -signal.SIGKILL)
     return json.loads(report.read_text()) if process.exitcode == 0 else None
 
-def weights(store):
-    "Every tensor of every model in a store."
-    from mtss.training import load_tensors
-    return {f'{model.parent.name}/{name}': tensor for model in sorted(store.glob('runs/*/model.safetensors')) for name, tensor in load_tensors(model)[0].items()}
-
 def arrays(store):
     "The bytes of every array in a store."
     return {path.relative_to(store): path.read_bytes() for path in sorted(store.rglob('*')) if path.name in ('array.bin', 'chunks.json', 'unreadable.json')}
@@ -100,7 +100,7 @@ def check_logs(store, seen):
 def undisturbed(processes, tmp_path_factory):
     "Stores that were filled without a kill, and the report of filling them."
     folder, found = tmp_path_factory.mktemp('undisturbed'), {}
-    for name, job in dict(training=train, images=partial(decode, write_table(folder/'photos', 1300))).items():
+    for name, job in dict(training=train, images=partial(decode, write_table(folder/'photos', 1300)), digests=partial(decode, folder/'photos/annotations.csv', decode_ahead=False)).items():
         start = time.monotonic()
         found[name] = dict(job=job, store=folder/name, **run(processes, job, folder/name), seconds=time.monotonic() - start)
     return found
@@ -155,7 +155,7 @@ def test_a_checkpoint_is_gone_once_its_model_is_there(processes, undisturbed, tm
     assert run(processes, train, store)
     same(store, reference['store'])
 
-@pytest.mark.parametrize('name, moment', [('training', 13), ('training', -60), ('images', 18), ('images', -3)])
+@pytest.mark.parametrize('name, moment', [('training', 13), ('training', -60), ('images', 18), ('images', -3), ('digests', 12), ('digests', -3)])
 def test_arrays_that_were_killed_go_on(name, moment, processes, undisturbed, tmp_path):
     "What was drawn, embedded or decoded is not made again."
     reference, store = undisturbed[name], tmp_path/'store'
@@ -165,6 +165,16 @@ def test_arrays_that_were_killed_go_on(name, moment, processes, undisturbed, tmp
     repeated = run(processes, reference['job'], store)['chunks'] - (reference['chunks'] - kept)
     assert 0 <= repeated <= (name == 'images')       # pixels whose digests were lost are decoded again
     assert arrays(store) == arrays(reference['store'])
+
+def test_training_from_files_killed_again_and_again(processes, tmp_path):
+    "Ends in the weights of an undisturbed run from the store."
+    table, store = write_table(tmp_path/'photos'), tmp_path/'store'
+    reference = run(processes, partial(train_on_photos, table, decode_ahead=True), tmp_path/'ahead')
+    for part in 3, 2: assert not run(processes, partial(train_on_photos, table, decode_ahead=False), store, die_at=reference['moments'] // part)
+    assert run(processes, partial(train_on_photos, table, decode_ahead=False), store)
+    a, b = weights(store), weights(tmp_path/'ahead')
+    assert a.keys() == b.keys() and a and all(torch.equal(a[name], b[name]) for name in a)
+    assert 'resumed at step' in store.with_suffix('.txt').read_text() and not list(store.rglob('pixels'))
 
 def test_a_kill_leaves_no_half_written_file_behind_a_name(processes, undisturbed, tmp_path):
     "At every moment of making an image store each file that has its name can be read."

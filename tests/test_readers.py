@@ -118,6 +118,8 @@ def test_a_benchmark_is_read_as_it_is_written(imitation, store):
     for kind in data.schema.names:
         trained = set(data.table.loc[data.rows('train'), kind].map(split_values).explode())
         assert set(data.schema[kind].classes) <= trained and data.targets(kind).labels.any(axis=0).all()
+    files = load_dataset(name, root=root, image_size=32, decode_ahead=False)
+    assert files.key == data.key and (files.pixels[:9] == data.pixels[:9]).all()
     again = load_dataset(name, root=root, image_size=32, types=list(data.schema.names[:2]))
     assert again.schema.names == data.schema.names[:2] and again.key != data.key == load_dataset(name, root=str(root), image_size=32).key
 
