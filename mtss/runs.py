@@ -31,8 +31,9 @@ from .training import (CheckpointError, CrossEntropyObjective, Schedule, Student
 __all__ = ['PRESETS', 'SAME_BITS', 'GAMMAS', 'IDENTITY', 'COLUMNS', 'KS', 'Preset', 'resolve', 'load_for', 'training_code',
            'project_root', 'provenance', 'run_or_load', 'train_teachers', 'as_long_as_student', 'train_classifiers',
            'train_multi_label', 'tune_gamma', 'train_student', 'tagger_scores', 'teacher_scores', 'plan',
-           'configuration_key', 'judge_scores', 'check_run', 'measure_replicate', 'difference_rows', 'read_rows',
-           'keep_rows', 'missing_replicates', 'run_or_read', 'check_parameters']
+           'configuration_key', 'judge_scores', 'replicate_numbers', 'check_run', 'measure_replicate',
+           'difference_rows', 'read_rows', 'keep_rows', 'missing_replicates', 'run_or_read', 'gather_rows',
+           'check_parameters']
 
 # %% ../nbs/09_runs.ipynb #4bea5ad7
 @dataclass(frozen=True)
@@ -546,15 +547,25 @@ def _leaning(
         corrected[name] = correct_by_prior(test[name], prior, *fit_prior_correction(val[name][chosen], labels[rows][chosen], prior))
     return corrected
 
+# %% ../nbs/09_runs.ipynb #5b1d9f40
+def replicate_numbers(
+    replicates:int|list[int],  # how many, or which
+) -> list[int]:
+    "Five replicates are those from 0 to 4; [3] is that one alone, for a job of its own. Raises `ValueError`."
+    def counts(n): return isinstance(n, int) and not isinstance(n, bool) and n >= 0
+    if counts(replicates): return list(range(replicates))
+    if isinstance(replicates, list) and all(map(counts, replicates)): return sorted(set(replicates))
+    raise ValueError(f'replicates={replicates!r}: give a whole number of at least 0, or a list of such numbers')
+
 # %% ../nbs/09_runs.ipynb #730395fb
 def check_run(
     gamma,          # a number of at least 0, or 'tune'
     beta,           # a number of at least 0
-    replicates=1,   # a whole number of at least 0
+    replicates=1,   # how many, or a list of which
 ) -> tuple[str, str]:   # γ and β as rows have them
     "Raise `ValueError` or `TypeError`, with the remedy, before anything is begun."
     if isinstance(gamma, str) and gamma != 'tune': raise ValueError(f"gamma={gamma!r}: give a number of at least 0, or 'tune'")
-    if isinstance(replicates, bool) or not isinstance(replicates, int) or replicates < 0: raise ValueError(f'replicates={replicates!r}: give a whole number of at least 0')
+    replicate_numbers(replicates)
     return gamma if gamma == 'tune' else f'{check_gamma(gamma):g}', f'{check_beta(beta):g}'
 
 # %% ../nbs/09_runs.ipynb #e9744f62
@@ -726,14 +737,14 @@ def missing_replicates(
     preset:str|Preset='tiny',  # how large
     gamma:float|str=1.,        # the teachers' γ, or 'tune'
     beta:float=1.,             # the student's β
-    replicates:int=1,          # how many are wanted
+    replicates:int|list[int]=1,  # how many are wanted, or which
     yardstick:bool=False,      # see `measure_replicate`
     longer:bool=False,         # see `measure_replicate`
     unfocused:bool=False,      # see `measure_replicate`
 ) -> list[int]:
     "The replicates that rows lack, or lack a model of. Raises `ValueError` or `TypeError` for γ, β or replicates."
     wanted = _models(data, *check_run(gamma, beta, replicates), yardstick, longer, unfocused)
-    return [n for n in range(replicates) if not wanted <= _kept(rows, data, resolve(preset), n)]
+    return [n for n in replicate_numbers(replicates) if not wanted <= _kept(rows, data, resolve(preset), n)]
 
 def _kept(
     rows:pd.DataFrame,    # of `read_rows`
@@ -751,7 +762,7 @@ def run_or_read(
     preset:str='tiny',         # how large
     gamma:float|str=1.,        # the teachers' γ, or 'tune'
     beta:float=1.,             # the student's β
-    replicates:int=1,          # how many are wanted
+    replicates:int|list[int]=1,  # how many are wanted, or which
     yardstick:bool=False,      # see `measure_replicate`
     longer:bool=False,         # see `measure_replicate`
     unfocused:bool=False,      # see `measure_replicate`
@@ -764,13 +775,25 @@ def run_or_read(
     data = load_for(dataset, size, 0, store, **source)
     missing = missing_replicates(rows, data, size, gamma, beta, replicates, **beside)
     if missing: _folder_of(path)      # before hours are spent on what could not be kept
-    for n in range(replicates):
+    for n in replicate_numbers(replicates):
         if n not in missing: print(f'replicate {n}: read from {Path(path).name}'); continue
         new = measure_replicate(dataset, preset, gamma, beta, n, store=store, kept=_kept(rows, data, size, n), **beside, **source)
         setting = ' '.join([f'gamma={g} beta={b}', *(name for name, wanted in beside.items() if wanted)])
         rows = keep_rows(path, new, setting, judged=provenance(), settings=dataclasses.asdict(size), classes={kind.name: len(kind) for kind in data.schema}, **new.attrs)
     # a folder of photos that was renamed is still the same data
     return rows[rows['key'] == configuration_key(data, size)].assign(dataset=data.name).reset_index(drop=True)
+
+# %% ../nbs/09_runs.ipynb #d3b05e8a
+def gather_rows(
+    path:str|Path,           # a CSV of rows, made if need be
+    parts:list[str|Path],    # CSVs of rows, each with its JSON beside it
+) -> pd.DataFrame:           # all rows of the file
+    "Add the rows of some files to another, with their origins. Raises `StoreError`."
+    for part in parts:
+        origins = json.loads(Path(part).with_suffix('.json').read_text())
+        for (*identity, n), rows in read_rows(part).groupby(['dataset', 'preset', 'key', 'replicate']):
+            for setting, origin in origins['/'.join([*identity, f'replicate {n}'])].items(): keep_rows(path, rows, setting, **origin)
+    return read_rows(path)
 
 # %% ../nbs/09_runs.ipynb #33e90af7
 def check_parameters(
