@@ -7,19 +7,21 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 from typing import Callable
+import numpy as np
 import pandas as pd
 from torch import nn
 from .datasets import Dataset
-from .metrics import metric_rows
+from .metrics import Evaluation, label_ranks, metric_rows, pool
 from .models import Student, Teacher
-from .runs import (COLUMNS, GAMMAS, Preset, configuration_key, difference_rows, judge_scores, keep_rows, load_for, provenance, read_rows, resolve,
+from .runs import (COLUMNS, GAMMAS, KS, Preset, configuration_key, difference_rows, judge_scores, keep_rows, load_for, provenance, read_rows, resolve,
                        tagger_scores, teacher_scores, train_classifiers, train_multi_label, train_student, train_teachers, tune_gamma)
 from .store import content_key
+from .synthetic import DOMAINS
 from .tagger import Tagger
 from .training import embed
 
 # %% auto #0
-__all__ = ['Replicate', 'experiment_key', 'run_or_read_models', 'wanted_rows']
+__all__ = ['Replicate', 'experiment_key', 'run_or_read_models', 'source_of', 'wanted_rows']
 
 # %% ../nbs/09c_experiments.ipynb #e82c06ac
 class Replicate:
@@ -81,19 +83,49 @@ class Replicate:
         "One BCE network over all types."
         return self._noted(dict(network=train_multi_label(self.data, **self._options({}))))['network']
 
+    def _scores(self, model, data):
+        "What a model says of `test`: {attribute type: N × C}."
+        rows = data.rows('test')
+        if isinstance(model, Tagger): return tagger_scores(model, data, rows)
+        if isinstance(model, dict): return teacher_scores(model, data, rows, self.preset.view_size)
+        return embed(model, data, rows, self.preset.view_size, next(model.parameters()).device)
+
     def judge(self,
         model,                   # a `Tagger`, networks by attribute type, or a multi-label network
         on:Dataset|None=None,    # whose `test` judges; None: the replicate's data
+        parts:dict|None=None,    # {name: bool, N}: parts of the N images of `test` that are judged by themselves as well, their types pooled
     ) -> dict:                   # {truth: {attribute type: Evaluation}}, and 'all' types pooled; truth is 'clean' (where it is known) or 'observed'
         "How good a model is."
         data = self.data if on is None else on
         if isinstance(model, Tagger): data = data.only(*model.schema.names)
         elif isinstance(model, dict): data = data.only(*model)
-        rows = data.rows('test')
-        if isinstance(model, Tagger): scores = tagger_scores(model, data, rows)
-        elif isinstance(model, dict): scores = teacher_scores(model, data, rows, self.preset.view_size)
-        else: scores = embed(model, data, rows, self.preset.view_size, next(model.parameters()).device)
-        return {truth: judge_scores(data, scores, truth) for truth in (('clean', 'observed') if data.clean else ('observed',))}
+        scores = self._scores(model, data)
+        return {truth: judge_scores(data, scores, truth) | {name: Evaluation(pool([label_ranks(scores[kind][part], labels[kind][part]) for kind in labels]), KS) for name, part in (parts or {}).items()}
+                for truth, labels in _test_labels(data).items()}
+
+    def judge_classes(self,
+        model,                   # a `Tagger`, or networks by attribute type
+        name:str,                # the attribute type
+        classes:list[str],       # of that type, in the replicate's data and in `on`
+        on:Dataset|None=None,    # whose `test` judges; None: the replicate's data
+    ) -> dict:                   # {truth: {class: Evaluation}}, for those that some image has, and 'all' of them
+        "How well a few classes are told apart: they alone are ranked, on the images that have one of them; a class by itself on its own images. Raises `ValueError` for a class that is not there."
+        data = (self.data if on is None else on).only(name)
+        for known in (self.data, data):
+            unknown = [one for one in classes if one not in known.schema[name].classes]
+            if unknown: raise ValueError(f"{known.name}: {name} has no class {', '.join(unknown)}; known: {', '.join(known.schema[name].classes)}")
+        columns, own = ([known.schema[name].classes.index(one) for one in classes] for known in (self.data, data))
+        scores = self._scores({name: model[name]} if isinstance(model, dict) else model, data)[name][:, columns]
+        def judged(labels): return Evaluation(label_ranks(scores[labels.any(1)], labels[labels.any(1)]), KS)
+        labels = {truth: by_type[name][:, own] for truth, by_type in _test_labels(data).items()}
+        return {truth: dict(all=judged(l)) | {one: judged(l & (np.arange(len(classes)) == n)) for n, one in enumerate(classes) if l[:, n].any()} for truth, l in labels.items()}
+
+def _test_labels(
+    data:Dataset,
+) -> dict:      # {truth: {attribute type: bool N × C}}; the clean truth first, where it is known
+    "What `test` is judged by."
+    rows, names = data.rows('test'), data.schema.names
+    return (dict(clean={name: data.truth(name)[rows] for name in names}) if data.clean else {}) | dict(observed={name: data.targets(name).labels[rows] for name in names})
 
 # %% ../nbs/09c_experiments.ipynb #5927006e
 def experiment_key(
@@ -113,6 +145,7 @@ def run_or_read_models(
     replicates:int=1,          # how many are wanted
     pairs:list=(),             # pairs of such models that a claim compares: on a real set their differences get rows of their own, with the variance over the images
     settings:dict=None,        # see `experiment_key`
+    called:str|None=None,      # the data set's name in the rows, where it is a pair of them or the like; None: its own
     store:str|Path|None=None,  # see `mtss.store.store_root`
     **source,                  # more of `load_dataset`'s, such as types
 ) -> pd.DataFrame:             # all rows of this data, preset and settings that the file holds
@@ -120,14 +153,14 @@ def run_or_read_models(
     size, rows, settings = resolve(preset), read_rows(path), settings or {}
     if isinstance(replicates, bool) or not isinstance(replicates, int) or replicates < 0: raise ValueError(f'replicates={replicates!r}: give a whole number of at least 0')
     data = load_for(dataset, size, 0, store, **source)
-    key = experiment_key(data, size, **settings)
+    key, called = experiment_key(data, size, **settings), called or data.name
     for n in range(replicates):
         kept = set(rows.loc[(rows['key'] == key) & (rows['replicate'] == n), ['model', 'gamma', 'beta']].itertuples(index=False, name=None))
         missing = [model for model in models if model not in kept]
         if not missing: print(f'replicate {n}: read from {Path(path).name}'); continue
         replicate = Replicate(dataset, size, n, store, **source)
         judged = {model: models[model](replicate) for model in (models if data.fixed_test else missing)}    # a difference needs both its sides
-        identity = dict(dataset=data.name, preset=preset, key=key, replicate=n)
+        identity = dict(dataset=called, preset=preset, key=key, replicate=n)
         new = [row for (model, gamma, beta), by_truth in judged.items() for truth, by_type in by_truth.items() for kind, values in by_type.items()
                for row in metric_rows(values, **identity, model=model, gamma=gamma, beta=beta, attribute_type=kind, truth=truth)]
         if data.fixed_test: new += difference_rows({model: by_truth['observed'] for model, by_truth in judged.items()}, pairs, **identity, truth='observed')
@@ -135,7 +168,17 @@ def run_or_read_models(
         rows = keep_rows(path, pd.DataFrame(new, columns=COLUMNS), ', '.join(' '.join(filter(None, model)) for model in judged), judged=provenance(),
                          settings=dataclasses.asdict(size) | settings, classes={kind.name: len(kind) for kind in data.schema}, trained=[one for m, one in enumerate(origins) if one not in origins[:m]],
                          minutes=round(sum(record['minutes'] for record in replicate.records.values()), 1))
-    return rows[rows['key'] == key].assign(dataset=data.name).reset_index(drop=True)
+    return rows[rows['key'] == key].assign(dataset=called).reset_index(drop=True)
+
+# %% ../nbs/09c_experiments.ipynb #c63a3d41
+def source_of(
+    entry:str,    # a domain such as 'street', the path of an annotation table, or 'deepfashion=my/folder'
+    **options,    # of `load_dataset`, for tables and benchmarks alone, such as types
+) -> dict:        # what `load_for` and `run_or_read_models` take
+    "A data set that was named in one word."
+    name, _, root = entry.strip().partition('=')
+    if name in DOMAINS: return dict(dataset='synthetic', domain=name)
+    return dict(dataset=name, **options, **(dict(root=root) if root else {}))
 
 # %% ../nbs/09c_experiments.ipynb #6ffc59ad
 def wanted_rows(
