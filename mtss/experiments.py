@@ -8,12 +8,12 @@ import dataclasses
 from pathlib import Path
 from typing import Callable
 import pandas as pd
-from torch import nn
+from torch import Tensor, nn
 from .datasets import Dataset
 from .metrics import metric_rows
 from .models import Student, Teacher
 from .runs import (COLUMNS, GAMMAS, Preset, configuration_key, difference_rows, judge_scores, keep_rows, load_for, provenance, read_rows, resolve,
-                       tagger_scores, teacher_scores, train_classifiers, train_multi_label, train_student, train_teachers, tune_gamma)
+                       tagger_scores, teacher_scores, train_classifiers, train_multi_label, train_student, train_teachers, tune_gamma, _started)
 from .store import content_key
 from .tagger import Tagger
 from .training import embed
@@ -71,6 +71,14 @@ class Replicate:
         "The student of some teachers."
         return self._noted(dict(student=train_student((data or self.data).only(*teachers), teachers, beta, seen=seen, **self._options(overrides))))['student']
 
+    def untrained(self,
+        teachers:dict[str, nn.Module],  # of some or all types
+    ) -> Student:
+        "The student of some teachers before its first step."
+        dims = {name: teacher.label_embeddings.shape[1] for name, teacher in teachers.items()}
+        device = next(next(iter(teachers.values())).parameters()).device
+        return _started(lambda: Student(self.preset.backbone, dims, self.preset.weights), self.number, 'student').to(device)
+
     def classifiers(self,
         loss:str='bce',   # 'bce' or 'cross_entropy'
     ) -> dict[str, nn.Module]:
@@ -94,6 +102,15 @@ class Replicate:
         elif isinstance(model, dict): scores = teacher_scores(model, data, rows, self.preset.view_size)
         else: scores = embed(model, data, rows, self.preset.view_size, next(model.parameters()).device)
         return {truth: judge_scores(data, scores, truth) for truth in (('clean', 'observed') if data.clean else ('observed',))}
+
+    def embeddings(self,
+        model,                # a student, or teachers by attribute type
+        split:str='test',     # of the replicate's data
+    ) -> dict[str, Tensor]:   # {attribute type: N × D}
+        "Where a model places the images of a split."
+        networks = model if isinstance(model, dict) else dict(student=model)
+        found = {name: embed(network, self.data, self.data.rows(split), self.preset.view_size, next(network.parameters()).device) for name, network in networks.items()}
+        return found if isinstance(model, dict) else found['student']
 
 # %% ../nbs/09c_experiments.ipynb #5927006e
 def experiment_key(
