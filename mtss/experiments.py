@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Callable
 import numpy as np
 import pandas as pd
-from torch import nn
+from torch import Tensor, nn
 from .datasets import Dataset
 from .metrics import Evaluation, label_ranks, metric_rows, pool
 from .models import Student, Teacher
-from .runs import (COLUMNS, GAMMAS, KS, Preset, configuration_key, difference_rows, judge_scores, keep_rows, load_for, provenance, read_rows, resolve,
-                       tagger_scores, teacher_scores, train_classifiers, train_multi_label, train_student, train_teachers, tune_gamma)
+from .runs import (COLUMNS, GAMMAS, KS, Preset, configuration_key, difference_rows, judge_scores, keep_rows, load_for, provenance, read_rows, replicate_numbers, resolve,
+                       tagger_scores, teacher_scores, train_classifiers, train_multi_label, train_student, train_teachers, tune_gamma, _started)
 from .store import content_key
 from .synthetic import DOMAINS
 from .tagger import Tagger
@@ -73,6 +73,14 @@ class Replicate:
         "The student of some teachers."
         return self._noted(dict(student=train_student((data or self.data).only(*teachers), teachers, beta, seen=seen, **self._options(overrides))))['student']
 
+    def untrained(self,
+        teachers:dict[str, nn.Module],  # of some or all types
+    ) -> Student:
+        "The student of some teachers before its first step."
+        dims = {name: teacher.label_embeddings.shape[1] for name, teacher in teachers.items()}
+        device = next(next(iter(teachers.values())).parameters()).device
+        return _started(lambda: Student(self.preset.backbone, dims, self.preset.weights), self.number, 'student').to(device)
+
     def classifiers(self,
         loss:str='bce',   # 'bce' or 'cross_entropy'
     ) -> dict[str, nn.Module]:
@@ -120,6 +128,15 @@ class Replicate:
         labels = {truth: by_type[name][:, own] for truth, by_type in _test_labels(data).items()}
         return {truth: dict(all=judged(l)) | {one: judged(l & (np.arange(len(classes)) == n)) for n, one in enumerate(classes) if l[:, n].any()} for truth, l in labels.items()}
 
+    def embeddings(self,
+        model,                # a student, or teachers by attribute type
+        split:str='test',     # of the replicate's data
+    ) -> dict[str, Tensor]:   # {attribute type: N × D}
+        "Where a model places the images of a split."
+        networks = model if isinstance(model, dict) else dict(student=model)
+        found = {name: embed(network, self.data, self.data.rows(split), self.preset.view_size, next(network.parameters()).device) for name, network in networks.items()}
+        return found if isinstance(model, dict) else found['student']
+
 def _test_labels(
     data:Dataset,
 ) -> dict:      # {truth: {attribute type: bool N × C}}; the clean truth first, where it is known
@@ -142,7 +159,7 @@ def run_or_read_models(
     models:dict,               # {(model, γ, β), each as text: replicate → what `Replicate.judge` gives}
     dataset:str='synthetic',   # as `load_dataset` takes it
     preset:str='tiny',         # how large
-    replicates:int=1,          # how many are wanted
+    replicates:int|list[int]=1,  # how many are wanted, or which
     pairs:list=(),             # pairs of such models that a claim compares: on a real set their differences get rows of their own, with the variance over the images
     settings:dict=None,        # see `experiment_key`
     called:str|None=None,      # the data set's name in the rows, where it is a pair of them or the like; None: its own
@@ -150,11 +167,10 @@ def run_or_read_models(
     **source,                  # more of `load_dataset`'s, such as types
 ) -> pd.DataFrame:             # all rows of this data, preset and settings that the file holds
     "The rows of some replicates: read where the file has them, else trained, judged and added to it. Raises what loading and training raise."
-    size, rows, settings = resolve(preset), read_rows(path), settings or {}
-    if isinstance(replicates, bool) or not isinstance(replicates, int) or replicates < 0: raise ValueError(f'replicates={replicates!r}: give a whole number of at least 0')
+    size, numbers, rows, settings = resolve(preset), replicate_numbers(replicates), read_rows(path), settings or {}
     data = load_for(dataset, size, 0, store, **source)
     key, called = experiment_key(data, size, **settings), called or data.name
-    for n in range(replicates):
+    for n in numbers:
         kept = set(rows.loc[(rows['key'] == key) & (rows['replicate'] == n), ['model', 'gamma', 'beta']].itertuples(index=False, name=None))
         missing = [model for model in models if model not in kept]
         if not missing: print(f'replicate {n}: read from {Path(path).name}'); continue

@@ -295,7 +295,7 @@ def metric_rows(
     **columns,                 # what else every row says: dataset, replicate, model …
 ) -> list[dict]:               # rows with the given columns, then `metric`, `k`, `value`
     "Metrics as tidy rows."
-    def split(name): return name.split('@') if '@' in name else (name, 0 if name == 'mAP' else 1)
+    def split(name): return name.rsplit('@', 1) if '@' in name else (name, 0 if name == 'mAP' else 1)
     return [{**columns, 'metric': split(name)[0], 'k': int(split(name)[1]), 'value': value} for name, value in values.items()]
 
 # %% ../nbs/06_metrics.ipynb #b60b30de
