@@ -14,6 +14,7 @@ from nbdev.process import NBProcessor
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT/'nbs').glob('*.ipynb'))
 WORKERS = 2
+THREADS = str(max(1, os.cpu_count() // WORKERS))   # of each: more of them than cores would wait for each other
 
 def run(*command, **env):
     "Run `command` in the root with its output shown; True if it succeeded."
@@ -38,9 +39,7 @@ def check_generated():
 # --- 2. notebooks
 
 def check_notebooks(slow):
-    threads = str(max(1, os.cpu_count() // WORKERS))   # more of them than cores would wait for each other
-    return run('nbdev_test', '--n_workers', str(WORKERS), '--do_print', *(['--flags', 'slow'] if slow else []),
-               OMP_NUM_THREADS=threads)
+    return run('nbdev_test', '--n_workers', str(WORKERS), '--do_print', *(['--flags', 'slow'] if slow else []), OMP_NUM_THREADS=THREADS)
 
 # --- 3. pytest
 
@@ -48,7 +47,7 @@ def check_pytest(slow):
     "Runs tests/; returns how many passed, how many failed, and the names and reasons of the skipped."
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder)/'report.xml'
-        done = run(sys.executable, '-m', 'pytest', 'tests', '--durations=5', f'--junitxml={report}', *(['--slow'] if slow else []))
+        done = run(sys.executable, '-m', 'pytest', 'tests', '-n', str(WORKERS), '--dist', 'loadfile', '--durations=5', f'--junitxml={report}', *(['--slow'] if slow else []), OMP_NUM_THREADS=THREADS)
         cases = list(ElementTree.parse(report).iter('testcase')) if report.exists() else []
     tags = [{part.tag for part in case} for case in cases]
     failed = sum(bool(tag & {'failure', 'error'}) for tag in tags)
