@@ -1,8 +1,8 @@
 """Killed at any moment, a run goes on where it was, and ends with the same bits as one that nobody disturbed."""
-import json, multiprocessing, os, random, shutil, signal, time
+import json, multiprocessing, os, random, shutil, signal, subprocess, sys, time
 from functools import partial
 import pandas as pd, pytest, torch
-from conftest import little, trained, write_table
+from conftest import ROOT, little, trained, write_table
 
 EVERY = 3                                          # steps between two checkpoints
 
@@ -213,3 +213,9 @@ def test_of_two_processes_that_want_the_same_run_one_trains_and_the_other_waits(
     found = [(tmp_path/f'rows of {process.pid}'/'table1.csv').read_bytes() for process in (first, second, alone)]
     assert found[0] == found[1] == found[2]
     same(tmp_path/'store', tmp_path/'another store')
+
+@pytest.mark.slow
+def test_the_script_that_kills_phase_by_phase():
+    done = subprocess.run([sys.executable, ROOT/'tools/kill_test.py', '--kills', '1', '--photos', '600'], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert 'every run ended with the bits of the undisturbed one' in done.stdout

@@ -1,7 +1,7 @@
 """Nothing is lost: kills a run again and again, and compares its end with that of a run that nobody disturbed.
 
 A run makes an image store, trains a teacher, computes its embeddings and trains a student. In each of these phases, and while checkpoints are written,
-`kill -9` falls at moments that are spread uniformly over the phase: a chain of starts, each killed further on than the one before, the last undisturbed.
+`kill -9` falls at moments that are spread uniformly over the phase: a run is killed and started, again and again, each time further on, and then comes to its end.
 The script stops with an error where one of these does not hold:
 
 - a start goes on from the last checkpoint, and repeats no more steps than lie between two of them
@@ -9,7 +9,8 @@ The script stops with an error where one of these does not hold:
 - after a kill every file that has its name can be read
 - in the end weights and arrays are those of the undisturbed run, bit for bit
 
-It prints a table: of the kills, how many fell inside the phase; how many starts found something to go on from; and how much was made again at most.
+It prints a table: the kills that fell inside the phase, and those that missed it and are not counted; how many runs they were; how many starts had
+something to go on from; and how much was made again at most.
 """
 import argparse, json, multiprocessing, os, random, shutil, signal, statistics, sys, tempfile, threading, time
 from pathlib import Path
@@ -96,44 +97,46 @@ def read_all(store):
         logs[log.parent.name] = pd.DataFrame(lines, columns=['start', 'resumed_at', 'step'])
     return logs, checkpoints(store), sum(len(json.loads(path.read_text())['done']) for path in store.rglob('chunks.json'))
 
-def chain(context, phase, kills, table, preset, undisturbed, store, chance):
+def disturb(context, phase, kills, table, preset, undisturbed, store, chance):
     "Kill a phase again and again; a row of the table."
     moments = [(value, then) for name, value, then in json.loads(undisturbed.with_suffix('.json').read_text()) if name == phase]
-    if phase == 'checkpoint': gap = statistics.median(b - a for (value, a), (_, b) in zip(moments, moments[1:]) if value >= 0)   # how long a write takes
-    else: gap = statistics.median(b - a for (_, a), (_, b) in zip(moments, moments[1:]))
-    last = max(value for value, _ in moments)
-    if phase != 'images': shutil.copytree(undisturbed/'images', store/'images')
-    row = dict(phase=phase, kills=0, inside=0, went_on=0, most_again=0)
-    logs, kept, chunks = {}, {}, 0
-    for n in range(kills + 1):
-        # values are spread over the phase; the last start is not killed
-        options = (phase, last * (n + chance.random()) / kills, chance.uniform(0, gap)) if n < kills else (None, 0, 0.)
-        killed, inside, again = start(context, table, preset, store, *options)
-        row['kills'] += killed; row['inside'] += killed and inside
-        now, kept_now, chunks_now = read_all(store)
-        most = again if phase in ('images', 'embeddings') else 0
-        assert again <= (phase == 'images'), f'{phase}: {again} chunks were made again'
-        for run, log in now.items():
-            before = logs.get(run, log[:0])
-            new = log[log['start'] > before['start'].max()] if len(before) else log
-            if not len(new): continue
-            first, every = kept.get(run, 0), preset.teacher.checkpoint_every
-            assert set(new['resumed_at']) == {first} and new['step'].iloc[0] > first, f'{phase}: {run} did not go on from step {first}'
-            if phase in ('images', 'embeddings') or not len(before): continue
-            most = max(most, before['step'].max() - first)
-            assert before['step'].max() - first <= every, f'{phase}: {run} repeated more than {every} steps'
-        row['went_on'] += n > 0 and bool(chunks if phase in ('images', 'embeddings') else kept)
-        row['most_again'] = max(row['most_again'], most)
-        logs, kept, chunks = now, kept_now, chunks_now
-    same(store, undisturbed)
-    return row | dict(unit='chunks' if phase in ('images', 'embeddings') else 'steps', same_bits=True)
+    last, array = max(value for value, _ in moments), phase in ('images', 'embeddings')
+    # how long a moment lasts: the write of a checkpoint, or the time from one row or chunk to the next
+    lasts = statistics.median(b - a for (value, a), (_, b) in zip(moments, moments[1:]) if phase != 'checkpoint' or value >= 0)
+    row = dict(phase=phase, inside=0, outside=0, runs=0, went_on=0, most_again=0, unit='chunks' if array else 'steps')
+    while row['inside'] < kills:
+        row['runs'] += 1
+        if phase != 'images': shutil.copytree(undisturbed/'images', store/'images')
+        logs, kept, chunks, killed = {}, {}, 0, True
+        while killed:
+            wanted = last * (row['inside'] + chance.random()) / kills if row['inside'] < kills else float('inf')     # spread over the phase; then to the end
+            killed, inside, again = start(context, table, preset, store, phase, wanted, chance.uniform(0, lasts))
+            row['went_on'] += bool(chunks if array else kept)
+            row['inside'] += killed and inside; row['outside'] += killed and not inside
+            assert again <= (phase == 'images'), f'{phase}: {again} chunks were made again'
+            most, (now, kept_now, chunks_now) = again if array else 0, read_all(store)
+            for run, log in now.items():
+                before = logs.get(run, log[:0])
+                new = log[len(before):]
+                if not len(new): continue
+                first = kept.get(run, 0)
+                assert set(new['resumed_at']) == {first} and new['step'].iloc[0] > first, f'{phase}: {run} did not go on from step {first}'
+                repeated = max(0, before['step'].max() - first) if len(before) else 0
+                every = json.loads((store/'runs'/run/'config.json').read_text())['schedule']['checkpoint_every']
+                assert repeated <= every, f'{phase}: {run} repeated {repeated} steps'
+                if not array: most = max(most, repeated)
+            row['most_again'] = max(row['most_again'], int(most))
+            logs, kept, chunks = now, kept_now, chunks_now
+        same(store, undisturbed)
+        shutil.rmtree(store)
+    return row
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--kills', type=int, default=20, help='how many in each phase')
     parser.add_argument('--photos', type=int, default=12_000, help='how many: as many embeddings are computed, 1.4 of each')
     parser.add_argument('--phases', nargs='+', default=PHASES, choices=PHASES)
-    parser.add_argument('--full', action='store_true', help='64 px, a teacher of 500 steps of 128 images: minutes for each start, hours in all')
+    parser.add_argument('--full', action='store_true', help='64 px, a teacher of 500 steps of 128 images: minutes for each start, a few hours in all')
     parser.add_argument('--seed', type=int, default=0, help='of the moments')
     args = parser.parse_args()
     context, chance, rows = multiprocessing.get_context('forkserver'), random.Random(args.seed), []
@@ -145,8 +148,8 @@ def main():
         start(context, table, preset, undisturbed, None, 0, 0.)
         print(f'a run that nobody disturbs: {time.monotonic() - begun:.0f} s', flush=True)
         for phase in args.phases:
-            rows.append(chain(context, phase, args.kills, table, preset, undisturbed, folder/phase, chance))
+            rows.append(disturb(context, phase, args.kills, table, preset, undisturbed, folder/phase, chance))
             print(rows[-1], f'{time.monotonic() - begun:.0f} s', flush=True)
-    print(pd.DataFrame(rows).to_string(index=False))
+    print(pd.DataFrame(rows).to_string(index=False), '\nevery run ended with the bits of the undisturbed one')
 
 if __name__ == '__main__': main()
