@@ -1,8 +1,8 @@
 """Killed at any moment, a run goes on where it was, and ends with the same bits as one that nobody disturbed."""
-import json, multiprocessing, os, random, shutil, signal, time
+import json, multiprocessing, os, random, shutil, signal, subprocess, sys, time
 from functools import partial
 import pandas as pd, pytest, torch
-from conftest import little, trained, weights, write_table
+from conftest import ROOT, little, trained, weights, write_table
 
 EVERY = 3                                          # steps between two checkpoints
 
@@ -184,3 +184,48 @@ def test_a_kill_leaves_no_half_written_file_behind_a_name(processes, undisturbed
         for path in store.rglob('*.json'): json.loads(path.read_text())
     run(processes, reference['job'], store)
     assert arrays(store) == arrays(reference['store'])
+
+# --- two processes at once
+
+def rows(store):
+    "Train and judge a replicate; its rows go to a file of the process's own."
+    from mtss.runs import run_or_read
+    run_or_read(store.parent/f'rows of {os.getpid()}'/'table1.csv', preset=little(), store=store)
+
+def speak(job, store, said):
+    os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT), 1)
+    job(store)
+
+def wait_until(happened, seconds=120):
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(.01)
+
+def test_of_two_processes_that_want_the_same_run_one_trains_and_the_other_waits(processes, tmp_path):
+    "The first is held up while it has the run; the rows of both are those of a lone process."
+    def begin(store, name):
+        process = processes.Process(target=speak, args=(rows, store, tmp_path/name))
+        process.start()
+        return process
+    first = begin(tmp_path/'store', 'first')
+    wait_until(lambda: list(tmp_path.glob('store/runs/*/config.json')))
+    os.kill(first.pid, signal.SIGSTOP)
+    try:
+        second = begin(tmp_path/'store', 'second')
+        wait_until(lambda: (tmp_path/'second').exists() and 'waiting: another process' in (tmp_path/'second').read_text())
+    finally: os.kill(first.pid, signal.SIGCONT)
+    alone = begin(tmp_path/'another store', 'alone')
+    for process in first, second, alone:
+        process.join()
+        assert process.exitcode == 0
+    assert (tmp_path/'first').read_text().count(': training ') + (tmp_path/'second').read_text().count(': training ') == 6      # each network once
+    found = [(tmp_path/f'rows of {process.pid}'/'table1.csv').read_bytes() for process in (first, second, alone)]
+    assert found[0] == found[1] == found[2]
+    same(tmp_path/'store', tmp_path/'another store')
+
+@pytest.mark.slow
+def test_the_script_that_kills_phase_by_phase():
+    done = subprocess.run([sys.executable, ROOT/'tools/kill_test.py', '--kills', '1', '--photos', '600'], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert 'every run ended with the bits of the undisturbed one' in done.stdout

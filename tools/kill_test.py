@@ -1,0 +1,155 @@
+"""Nothing is lost: kills a run again and again, and compares its end with that of a run that nobody disturbed.
+
+A run makes an image store, trains a teacher, computes its embeddings and trains a student. In each of these phases, and while checkpoints are written,
+`kill -9` falls at moments that are spread uniformly over the phase: a run is killed and started, again and again, each time further on, and then comes to its end.
+The script stops with an error where one of these does not hold:
+
+- a start goes on from the last checkpoint, and repeats no more steps than lie between two of them
+- a start makes no chunk of an array again that was safely there (an image whose digest was lost is decoded again: one chunk of images)
+- after a kill every file that has its name can be read
+- in the end weights and arrays are those of the undisturbed run, bit for bit
+
+It prints a table: the kills that fell inside the phase, and those that missed it and are not counted; how many runs they were; how many starts had
+something to go on from; and how much was made again at most.
+"""
+import argparse, json, multiprocessing, os, random, shutil, signal, statistics, sys, tempfile, threading, time
+from pathlib import Path
+import pandas as pd
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT/'tests'))
+from conftest import little, write_table
+from test_interrupted import checkpoints, same
+
+PHASES = ['images', 'teacher', 'embeddings', 'student', 'checkpoint']
+
+def settings(full, photos):
+    "A preset whose networks have 25 rows in their logs and 10 checkpoints."
+    def schedule(steps): return dict(steps=steps, batch=128 if full else 16, evaluate_every=steps // 25, checkpoint_every=steps // 10)
+    size = dict(image_size=64, view_size=64, dim=128) if full else dict(image_size=16, view_size=16, dim=16)
+    return little(**size, epoch_images=12_800, kept_embeddings=photos, teacher=schedule(500 if full else 100), student=schedule(1000 if full else 100))
+
+def job(table, preset, store):
+    "From photos to a student, by one teacher."
+    from mtss.runs import load_for, train_student, train_teachers
+    data = load_for(table, preset, store=store, types=['category'])
+    train_student(data, train_teachers(data, 1, preset, store=store), preset=preset, store=store)
+
+def work(table, preset, store, phase, at, after, inside, again):
+    "What a process does. It is killed some seconds `after` its phase has come to `at`; `inside` is 1 within the phase, `again` counts chunks."
+    said = os.open(store.with_suffix('.txt'), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2): os.dup2(said, stream)
+    from mtss import datasets, runs, training
+    from mtss.store import ChunkedArray
+    moments, timers = [], []
+    def moment(name, value):
+        moments.append((name, value, time.monotonic()))
+        if name != phase or value < at or timers: return
+        timers.append(threading.Timer(after, os.kill, (os.getpid(), signal.SIGKILL)))
+        timers[0].start()
+    def wrap(owner, function, name_of, before=None, behind=None):
+        "Note when a function of the library is at work, and how far its phase has come: `before` it, or `behind` it."
+        plain = getattr(owner, function)
+        def wrapped(*args, **more):
+            name = name_of(*args)
+            if name == phase: inside.value += 1
+            if before: moment(name, before(*args, **more))
+            try: result = plain(*args, **more)
+            finally: inside.value -= name == phase
+            if behind: moment(name, behind(*args, **more))
+            return result
+        setattr(owner, function, wrapped)
+    def kind(folder): return json.loads((folder/'config.json').read_text())['kind']
+    def array(chunks, *_): return 'embeddings' if chunks.dtype == 'float16' else 'images'
+    def chunk(chunks, start, _):
+        again.value += start // chunks.chunk in chunks.done()
+        return start
+    wrap(datasets, 'image_store', lambda *_: 'images')
+    wrap(runs, 'embed_views', lambda *_: 'embeddings')
+    wrap(runs, 'fit', lambda objective, batches, schedule, folder, *_: kind(folder))
+    wrap(training, '_append', lambda log, _: kind(log.parent), behind=lambda log, entry: entry['step'])
+    wrap(ChunkedArray, 'write', array, before=chunk)
+    wrap(training, '_save_checkpoint', lambda *_: 'checkpoint', before=lambda path, *_, step, **__: step + preset.teacher.steps * (kind(path.parent) == 'student'),
+         behind=lambda *_, **__: -1)
+    job(table, preset, store)
+    store.with_suffix('.json').write_text(json.dumps(moments))
+
+def start(context, *args):
+    "One process to its end, or to its kill: was it killed, and was it inside the phase; how many chunks it made again."
+    inside, again = context.RawValue('i', 0), context.RawValue('i', 0)
+    process = context.Process(target=work, args=(*args, inside, again))
+    process.start()
+    process.join()
+    store = args[2]
+    if process.exitcode not in (0, -signal.SIGKILL): sys.exit(f"a start failed:\n{store.with_suffix('.txt').read_text()[-3000:]}")
+    return process.exitcode != 0, inside.value > 0, again.value
+
+def read_all(store):
+    "Read every file that has its name: raises where one is half-written. What the runs have logged, and what they could go on from."
+    from mtss.training import load_tensors
+    for path in store.rglob('*'):
+        if path.name.endswith('.tmp') or path.name.startswith('.'): continue
+        if path.suffix == '.json': json.loads(path.read_text())
+        if path.suffix == '.safetensors': load_tensors(path)
+    logs = {}
+    for log in store.glob('runs/*/log.csv'):
+        lines = [[int(cell) for cell in line.split(',')[:3]] for line in log.read_text().split('\n')[1:-1]]      # a row may be cut short: it is not read
+        logs[log.parent.name] = pd.DataFrame(lines, columns=['start', 'resumed_at', 'step'])
+    return logs, checkpoints(store), sum(len(json.loads(path.read_text())['done']) for path in store.rglob('chunks.json'))
+
+def disturb(context, phase, kills, table, preset, undisturbed, store, chance):
+    "Kill a phase again and again; a row of the table."
+    moments = [(value, then) for name, value, then in json.loads(undisturbed.with_suffix('.json').read_text()) if name == phase]
+    last, array = max(value for value, _ in moments), phase in ('images', 'embeddings')
+    # how long a moment lasts: the write of a checkpoint, or the time from one row or chunk to the next
+    lasts = statistics.median(b - a for (value, a), (_, b) in zip(moments, moments[1:]) if phase != 'checkpoint' or value >= 0)
+    row = dict(phase=phase, inside=0, outside=0, runs=0, went_on=0, most_again=0, unit='chunks' if array else 'steps')
+    while row['inside'] < kills:
+        row['runs'] += 1
+        if phase != 'images': shutil.copytree(undisturbed/'images', store/'images')
+        logs, kept, chunks, killed = {}, {}, 0, True
+        while killed:
+            wanted = last * (row['inside'] + chance.random()) / kills if row['inside'] < kills else float('inf')     # spread over the phase; then to the end
+            killed, inside, again = start(context, table, preset, store, phase, wanted, chance.uniform(0, lasts))
+            row['went_on'] += bool(chunks if array else kept)
+            row['inside'] += killed and inside; row['outside'] += killed and not inside
+            assert again <= (phase == 'images'), f'{phase}: {again} chunks were made again'
+            most, (now, kept_now, chunks_now) = again if array else 0, read_all(store)
+            for run, log in now.items():
+                before = logs.get(run, log[:0])
+                new = log[len(before):]
+                if not len(new): continue
+                first = kept.get(run, 0)
+                assert set(new['resumed_at']) == {first} and new['step'].iloc[0] > first, f'{phase}: {run} did not go on from step {first}'
+                repeated = max(0, before['step'].max() - first) if len(before) else 0
+                every = json.loads((store/'runs'/run/'config.json').read_text())['schedule']['checkpoint_every']
+                assert repeated <= every, f'{phase}: {run} repeated {repeated} steps'
+                if not array: most = max(most, repeated)
+            row['most_again'] = max(row['most_again'], int(most))
+            logs, kept, chunks = now, kept_now, chunks_now
+        same(store, undisturbed)
+        shutil.rmtree(store)
+    return row
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--kills', type=int, default=20, help='how many in each phase')
+    parser.add_argument('--photos', type=int, default=12_000, help='how many: as many embeddings are computed, 1.4 of each')
+    parser.add_argument('--phases', nargs='+', default=PHASES, choices=PHASES)
+    parser.add_argument('--full', action='store_true', help='64 px, a teacher of 500 steps of 128 images: minutes for each start, a few hours in all')
+    parser.add_argument('--seed', type=int, default=0, help='of the moments')
+    args = parser.parse_args()
+    context, chance, rows = multiprocessing.get_context('forkserver'), random.Random(args.seed), []
+    context.set_forkserver_preload(['mtss.runs', 'conftest', 'test_interrupted'])
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        table, preset, undisturbed = write_table(folder/'photos', args.photos), settings(args.full, args.photos), folder/'undisturbed'
+        begun = time.monotonic()
+        start(context, table, preset, undisturbed, None, 0, 0.)
+        print(f'a run that nobody disturbs: {time.monotonic() - begun:.0f} s', flush=True)
+        for phase in args.phases:
+            rows.append(disturb(context, phase, args.kills, table, preset, undisturbed, folder/phase, chance))
+            print(rows[-1], f'{time.monotonic() - begun:.0f} s', flush=True)
+    print(pd.DataFrame(rows).to_string(index=False), '\nevery run ended with the bits of the undisturbed one')
+
+if __name__ == '__main__': main()
