@@ -13,15 +13,17 @@ from torch import Tensor, nn
 from .datasets import Dataset
 from .metrics import Evaluation, label_ranks, metric_rows, pool
 from .models import Student, Teacher
-from .runs import (COLUMNS, GAMMAS, KS, Preset, configuration_key, difference_rows, judge_scores, keep_rows, load_for, provenance, read_rows, replicate_numbers, resolve,
+from .runs import (COLUMNS, GAMMAS, KS, Preset, configuration_key, difference_rows, judge_scores, keep_rows, load_for, project_root, provenance, read_rows, replicate_numbers, resolve,
                        tagger_scores, teacher_scores, train_classifiers, train_multi_label, train_student, train_teachers, tune_gamma, _started)
 from .store import content_key
 from .synthetic import DOMAINS
 from .tagger import Tagger
 from .training import embed
+from .verdicts import interval, judge, read_claims
 
 # %% auto #0
-__all__ = ['Replicate', 'experiment_key', 'run_or_read_models', 'source_of', 'wanted_rows']
+__all__ = ['Replicate', 'experiment_key', 'run_or_read_models', 'source_of', 'wanted_rows', 'as_text', 'kept_replicates',
+           'judge_claims']
 
 # %% ../nbs/09c_experiments.ipynb #e82c06ac
 class Replicate:
@@ -207,3 +209,40 @@ def wanted_rows(
     truth = truth or ('clean' if 'clean' in set(rows['truth']) else 'observed')
     own = rows[(rows['metric'] == metric) & (rows['k'] == k) & (rows['truth'] == truth) & (rows['replicate'] >= 0)]
     return 100 * own.pivot_table(index='replicate', columns=['model', 'gamma', 'beta', 'attribute_type'], values='value', sort=False)
+
+# %% ../nbs/09c_experiments.ipynb #3a000002
+def as_text(
+    values,         # of the replicates; NaN where one lacks it
+    digits:int=1,   # after the point
+) -> str:           # '' without a value
+    "A cell of a table: the mean over the replicates, ± half of its 95% interval where there are two or more."
+    values = np.asarray(values, dtype=float)
+    values = values[~np.isnan(values)]
+    if not len(values): return ''
+    mean, low, high = interval(values)
+    return f'{mean:.{digits}f}' + ('' if np.isnan(low) else f' ± {(high - low) / 2:.{digits}f}')
+
+# %% ../nbs/09c_experiments.ipynb #3a000005
+def kept_replicates(
+    rows:pd.DataFrame,   # of `run_or_read_models`
+    models,              # (model, γ, β), each as text
+) -> str:
+    "How many replicates of each model there are, in words."
+    counts = rows[rows['replicate'] >= 0].groupby(['model', 'gamma', 'beta'])['replicate'].nunique()
+    called = lambda model, gamma, beta: model + (f' γ = {gamma}' if gamma else '') + (f', β = {beta}' if beta else '')
+    found = [f"{called(*model)}: {counts[model]}" for model in models if model in counts]
+    return ('replicates of ' + '; '.join(found)) if found else 'no rows yet: the command at the end of this page makes them'
+
+def judge_claims(
+    rows:pd.DataFrame,   # of `run_or_read_models`
+    data:Dataset,        # of any replicate
+    *names:str,          # claims, such as 'C3'
+) -> pd.DataFrame:       # what they compare, one row per comparison that has rows; mean, low and high in points, or in percent where a claim is about a ratio
+    "Print what the rows say about some claims, part by part. Raises what `judge` raises."
+    claims, tables = read_claims(project_root()/'results'/'claims.csv'), []
+    for _, claim in claims[claims['claim'].isin(names)].iterrows():
+        judged = judge(claim, rows, {kind.name: len(kind) for kind in data.schema})
+        tables.append(judged.table[judged.table['replicates'] > 0].assign(claim=judged.claim + judged.part))
+        print(f"{judged.claim}{judged.part}  {claim['statement']}\n     {f'{judged.verdict}: {judged.reason}' if len(tables[-1]) else 'no rows yet'}\n")
+    shown = pd.concat([table for table in tables if len(table)] or tables)[['claim', 'attribute_type', 'a', 'b', 'k', 'replicates', 'mean', 'low', 'high']]
+    return shown.assign(**{name: 100 * shown[name].astype(float) for name in ('mean', 'low', 'high')}).reset_index(drop=True)
