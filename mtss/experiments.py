@@ -38,6 +38,7 @@ class Replicate:
         self.dataset, self.preset, self.number, self.store, self.source = dataset, resolve(preset), number, store, source
         self.data = load_for(dataset, self.preset, number, store, **source)
         self.records = {}    # {key: record} of everything that was trained or found
+        self._made = {}      # what several models of an experiment ask for is looked up in the store once
 
     def another(self,
         **source,     # options of `load_dataset` that differ, such as domain='street'
@@ -49,10 +50,12 @@ class Replicate:
         "What every training takes."
         return dict(preset=resolve(self.preset, **overrides), seed=self.number, store=self.store)
 
-    def _noted(self, networks):
-        "Keep the records of networks for the rows' origin."
-        self.records.update({network.key: network.record for network in networks.values()})
-        return networks
+    def _once(self, asked, make):
+        "Networks by name, made when they are first asked for; their records are kept for the rows' origin."
+        if asked not in self._made:
+            self._made[asked] = make()
+            self.records.update({network.key: network.record for network in self._made[asked].values()})
+        return self._made[asked]
 
     def teachers(self,
         gamma:float|str=1.,        # the focus γ; 'tune': the best on `val` for each type; 'common': the one that is best on `val` over all types
@@ -63,7 +66,7 @@ class Replicate:
         data, options = data or self.data, self._options(overrides)
         if gamma == 'tune': gamma = tune_gamma(data, **options)
         if gamma == 'common': gamma = max(GAMMAS, key=lambda one: sum(teacher.record['best_score'] for teacher in train_teachers(data, one, **options).values()))
-        return self._noted(train_teachers(data, gamma, **options))
+        return self._once(('teachers', str(gamma), data.key, *data.schema.names, str(overrides)), lambda: train_teachers(data, gamma, **options))
 
     def student(self,
         teachers:dict[str, nn.Module],  # of some or all types
@@ -73,7 +76,9 @@ class Replicate:
         **overrides,                    # fields of the preset
     ) -> Tagger:
         "The student of some teachers."
-        return self._noted(dict(student=train_student((data or self.data).only(*teachers), teachers, beta, seen=seen, **self._options(overrides))))['student']
+        data, own = (data or self.data).only(*teachers), tuple((name, teacher.key) for name, teacher in teachers.items())
+        make = lambda: dict(student=train_student(data, teachers, beta, seen=seen, **self._options(overrides)))
+        return self._once(('student', own, beta, data.key, seen and seen.key, str(overrides)), make)['student']
 
     def untrained(self,
         teachers:dict[str, nn.Module],  # of some or all types
@@ -87,11 +92,11 @@ class Replicate:
         loss:str='bce',   # 'bce' or 'cross_entropy'
     ) -> dict[str, nn.Module]:
         "A classifier per attribute type."
-        return self._noted(train_classifiers(self.data, loss=loss, **self._options({})))
+        return self._once(('classifiers', loss, *self.data.schema.names), lambda: train_classifiers(self.data, loss=loss, **self._options({})))
 
     def multi_label(self) -> Student:
         "One BCE network over all types."
-        return self._noted(dict(network=train_multi_label(self.data, **self._options({}))))['network']
+        return self._once(('multi-label', *self.data.schema.names), lambda: dict(network=train_multi_label(self.data, **self._options({}))))['network']
 
     def _scores(self, model, data):
         "What a model says of `test`: {attribute type: N × C}."
