@@ -21,9 +21,9 @@ from .schema import AnnotationError, AttributeType, BOX, Schema, Targets, doubts
 from .store import ChunkedArray, atomic_write, code_hash, content_key, locked, store_root
 
 # %% auto #0
-__all__ = ['MAX_PIXELS', 'FORMATS', 'SOURCES', 'ImageError', 'read_image', 'FromFiles', 'TooManyUnreadable', 'image_store',
-           'Dataset', 'with_splits', 'only_trained', 'boxes_of', 'from_table', 'load_annotations', 'generator_hash',
-           'load_synthetic', 'load_benchmark', 'load_dataset']
+__all__ = ['MAX_PIXELS', 'FORMATS', 'WORKERS', 'SOURCES', 'ImageError', 'read_image', 'FromFiles', 'TooManyUnreadable',
+           'image_store', 'Dataset', 'with_splits', 'only_trained', 'boxes_of', 'from_table', 'load_annotations',
+           'generator_hash', 'load_synthetic', 'load_benchmark', 'load_dataset']
 
 # %% ../nbs/02_datasets.ipynb #5bfe946a
 MAX_PIXELS = 60_000_000  # a larger picture is refused undecoded
@@ -83,6 +83,7 @@ def read_image(
 
 # %% ../nbs/02_datasets.ipynb #5f1e0a02
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+WORKERS = dict(num_workers=_CORES, multiprocessing_context='fork' if sys.platform == 'linux' else None)   # of a DataLoader; forked ones start at once, the other ways import everything anew
 
 def _read_file(
     file:Path,            # an image file
@@ -137,9 +138,8 @@ class FromFiles:
         batches:Iterable[np.ndarray],  # arrays of rows; asked for some batches ahead
     ) -> Iterator[np.ndarray]:         # uint8, B × size × size × 3
         "The pixels of one batch of rows after another, decoded ahead by worker processes. Raises `ImageError`."
-        start = 'fork' if sys.platform == 'linux' else None      # at once; the other ways import everything anew, in each process
         own = torch.Generator()                                  # training's random numbers are not touched
-        for found in DataLoader(self, batch_sampler=batches, num_workers=_CORES, collate_fn=default_convert, multiprocessing_context=start, generator=own):
+        for found in DataLoader(self, batch_sampler=batches, collate_fn=default_convert, generator=own, **WORKERS):
             if isinstance(found, ImageError): raise found
             yield found.numpy()
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 import dataclasses, inspect
 from importlib import metadata
 from pathlib import Path
-import joblib
 import numpy as np
 import pandas as pd
+import torch
+from torch.utils.data import DataLoader
 from tqdm import tqdm
-from .datasets import Dataset
+from .datasets import Dataset, WORKERS
 from .draws import bits, permutation
 from .store import ChunkedArray, code_hash, content_key, locked, store_root
 
@@ -102,9 +103,15 @@ def corrupt(
     finally: np.random.set_state(before)
 
 # %% ../nbs/02d_variants.ipynb #f82cf4ec
-def _corrupt_all(images, corruptions, severities, seeds):
-    "A chunk of corrupted images: what a process is given to do."
-    return np.stack([corrupt(*one) for one in zip(images, corruptions, severities, seeds)])
+class _Corrupted:
+    "Chunks of corrupted images, for worker processes."
+    def __init__(self, pixels, source, how, seeds, parts): self.pixels, self.source, self.how, self.seeds, self.parts = pixels, source, how, seeds, parts
+
+    def __len__(self): return len(self.parts)
+
+    def __getitem__(self, n):
+        part = slice(*self.parts[n])
+        return np.stack([corrupt(*one) for one in zip(self.pixels[self.source[part]], self.how['corruption'][part].tolist(), self.how['severity'][part].tolist(), self.seeds[part].tolist())])
 
 def corrupted(
     data:Dataset,              # where the images are
@@ -122,11 +129,11 @@ def corrupted(
     def load_pixels():
         with locked(store_root(store)/'corrupted'/key) as place:
             kept = ChunkedArray(place, (len(source), *data.pixels.shape[1:]), 'uint8', chunk)
-            parts = [slice(*part) for part in kept.missing()]
-            work = (joblib.delayed(_corrupt_all)(data.pixels[source[part]], how['corruption'][part].tolist(), how['severity'][part].tolist(), seeds[part].tolist()) for part in parts)
-            made = joblib.Parallel(n_jobs=-1, return_as='generator')(work)
-            for part, images in tqdm(zip(parts, made), total=len(parts), desc='corrupting images', unit_scale=chunk, unit='image', leave=False, disable=not parts):
-                kept.write(part.start, images)
+            parts = kept.missing()
+            if parts: corrupt(data.pixels[rows[0]], 'fog', 1)     # whether it can be done at all is said here, not from within a worker
+            made = DataLoader(_Corrupted(data.pixels, source, how, seeds, parts), batch_size=None, generator=torch.Generator(), **WORKERS)
+            for (start, _), images in tqdm(zip(parts, made), total=len(parts), desc='corrupting images', unit_scale=chunk, unit='image', leave=False, disable=not parts):
+                kept.write(start, images.numpy())
             return kept.array()
     return dataclasses.replace(data, name=f'{data.name} corrupted', table=data.table.iloc[source].reset_index(drop=True).assign(**how), load_pixels=load_pixels, key=key,
                                recipe=content_key(corrupted=data.recipe, images=len(rows)), clean=data.clean and {name: truth[source] for name, truth in data.clean.items()})
