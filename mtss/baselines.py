@@ -4,13 +4,13 @@
 
 # %% ../nbs/07b_baselines.ipynb #80790fa4
 from __future__ import annotations
+import functools
 import numpy as np
 import torch
 from torch import Tensor, nn
 from .datasets import Dataset
-from .draws import permutation
 from .losses import masked_bce
-from .training import TeacherBatches
+from .training import TeacherBatches, _InTurn, _student_draws
 from .views import view
 
 # %% auto #0
@@ -47,15 +47,15 @@ class LabeledBatches:
         rows = data.rows('train')
         self.rows = rows[np.any([self.targets[name].annotated[rows] for name in data.schema.names], axis=0)]
         if len(self.rows) < batch: raise ValueError(f'{len(self.rows)} labeled images are fewer than one batch of {batch}: label more, or make the batch smaller')
-        self.data, self.batch, self.seed, self.size, self.device, self.steps_per_epoch = data, batch, seed, size, device, len(self.rows) // batch
+        self.seed, self.size, self.device, self.steps_per_epoch = seed, size, device, len(self.rows) // batch
+        self._in_turn = _InTurn(data, functools.partial(_student_draws, self.rows, batch, seed))     # as a student's pool
 
     def __call__(self,
         step:int,  # from 0
     ) -> dict:     # images; {attribute type: bool B × C labels}; {attribute type: bool B, which images are annotated}
-        epoch, n = divmod(step, self.steps_per_epoch)
-        rows = self.rows[permutation(self.seed, f'labeled {epoch}', len(self.rows))[n * self.batch:(n + 1) * self.batch]]
+        (rows, _), pixels = self._in_turn(step)
         tensor = lambda array: torch.from_numpy(array).to(self.device)
-        return dict(images=view(tensor(self.data.pixels[rows]), self.seed, rows, epoch, self.size),
+        return dict(images=view(tensor(pixels), self.seed, rows, step // self.steps_per_epoch, self.size),
                     labels={name: tensor(target.labels[rows]) for name, target in self.targets.items()},
                     annotated={name: tensor(target.annotated[rows]) for name, target in self.targets.items()})
 

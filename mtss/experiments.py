@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from .datasets import Dataset
 from .metrics import Evaluation, label_ranks, metric_rows, pool
 from .models import Student, Teacher
-from .runs import (COLUMNS, GAMMAS, KS, Preset, configuration_key, difference_rows, judge_scores, keep_rows, load_for, project_root, provenance, read_rows, replicate_numbers, resolve,
-                       tagger_scores, teacher_scores, train_classifiers, train_multi_label, train_student, train_teachers, tune_gamma, _started)
+from .runs import (COLUMNS, GAMMAS, KS, Preset, configuration_key, difference_rows, judge_scores, keep_rows, load_for, origin_of, project_root, provenance, read_rows, replicate_numbers, resolve,
+                       tagger_scores, teacher_scores, labels_of_test, train_classifiers, train_multi_label, train_student, train_teachers, tune_gamma, _started)
 from .store import content_key
 from .synthetic import DOMAINS
 from .tagger import Tagger
@@ -116,7 +116,7 @@ class Replicate:
         elif isinstance(model, dict): data = data.only(*model)
         scores = self._scores(model, data)
         return {truth: judge_scores(data, scores, truth) | {name: Evaluation(pool([label_ranks(scores[kind][part], labels[kind][part]) for kind in labels]), KS) for name, part in (parts or {}).items()}
-                for truth, labels in _test_labels(data).items()}
+                for truth, labels in _judges(data).items()}
 
     def judge_classes(self,
         model,                   # a `Tagger`, or networks by attribute type
@@ -132,7 +132,7 @@ class Replicate:
         columns, own = ([known.schema[name].classes.index(one) for one in classes] for known in (self.data, data))
         scores = self._scores({name: model[name]} if isinstance(model, dict) else model, data)[name][:, columns]
         def judged(labels): return Evaluation(label_ranks(scores[labels.any(1)], labels[labels.any(1)]), KS)
-        labels = {truth: by_type[name][:, own] for truth, by_type in _test_labels(data).items()}
+        labels = {truth: by_type[name][:, own] for truth, by_type in _judges(data).items()}
         return {truth: dict(all=judged(l)) | {one: judged(l & (np.arange(len(classes)) == n)) for n, one in enumerate(classes) if l[:, n].any()} for truth, l in labels.items()}
 
     def embeddings(self,
@@ -144,12 +144,11 @@ class Replicate:
         found = {name: embed(network, self.data, self.data.rows(split), self.preset.view_size, next(network.parameters()).device) for name, network in networks.items()}
         return found if isinstance(model, dict) else found['student']
 
-def _test_labels(
+def _judges(
     data:Dataset,
 ) -> dict:      # {truth: {attribute type: bool N × C}}; the clean truth first, where it is known
     "What `test` is judged by."
-    rows, names = data.rows('test'), data.schema.names
-    return (dict(clean={name: data.truth(name)[rows] for name in names}) if data.clean else {}) | dict(observed={name: data.targets(name).labels[rows] for name in names})
+    return {truth: {name: labels_of_test(data, name, truth) for name in data.schema.names} for truth in (('clean', 'observed') if data.clean else ('observed',))}
 
 # %% ../nbs/09c_experiments.ipynb #5927006e
 def experiment_key(
@@ -187,10 +186,8 @@ def run_or_read_models(
         new = [row for (model, gamma, beta), by_truth in judged.items() for truth, by_type in by_truth.items() for kind, values in by_type.items()
                for row in metric_rows(values, **identity, model=model, gamma=gamma, beta=beta, attribute_type=kind, truth=truth)]
         if data.fixed_test: new += difference_rows({model: by_truth['observed'] for model, by_truth in judged.items()}, pairs, **identity, truth='observed')
-        origins = [record['origin'] for record in replicate.records.values()]
         rows = keep_rows(path, pd.DataFrame(new, columns=COLUMNS), ', '.join(' '.join(filter(None, model)) for model in judged), judged=provenance(),
-                         settings=dataclasses.asdict(size) | settings, classes={kind.name: len(kind) for kind in data.schema}, trained=[one for m, one in enumerate(origins) if one not in origins[:m]],
-                         minutes=round(sum(record['minutes'] for record in replicate.records.values()), 1))
+                         settings=dataclasses.asdict(size) | settings, classes={kind.name: len(kind) for kind in data.schema}, **origin_of(replicate.records.values()))
     return rows[rows['key'] == key].assign(dataset=called).reset_index(drop=True)
 
 # %% ../nbs/09c_experiments.ipynb #c63a3d41

@@ -31,9 +31,9 @@ from .training import (CheckpointError, CrossEntropyObjective, Schedule, Student
 __all__ = ['PRESETS', 'SAME_BITS', 'GAMMAS', 'IDENTITY', 'COLUMNS', 'KS', 'Preset', 'resolve', 'load_for', 'training_code',
            'project_root', 'provenance', 'run_or_load', 'train_teachers', 'as_long_as_student', 'train_classifiers',
            'train_multi_label', 'tune_gamma', 'train_student', 'tagger_scores', 'teacher_scores', 'plan',
-           'configuration_key', 'judge_scores', 'replicate_numbers', 'check_run', 'measure_replicate',
-           'difference_rows', 'read_rows', 'keep_rows', 'missing_replicates', 'run_or_read', 'gather_rows',
-           'check_parameters']
+           'configuration_key', 'labels_of_test', 'judge_scores', 'replicate_numbers', 'check_run', 'origin_of',
+           'measure_replicate', 'difference_rows', 'read_rows', 'keep_rows', 'missing_replicates', 'run_or_read',
+           'gather_rows', 'check_parameters']
 
 # %% ../nbs/09_runs.ipynb #4bea5ad7
 @dataclass(frozen=True)
@@ -514,7 +514,7 @@ def configuration_key(
     return content_key(recipe=data.recipe, code=training_code(), **settings | dict(weights=_file_hash(preset.weights)))
 
 # %% ../nbs/09_runs.ipynb #1f7e1668
-def _test_labels(
+def labels_of_test(
     data:Dataset, name:str,   # an attribute type
     truth:str,                # 'clean' or 'observed'
 ) -> np.ndarray:              # bool, images of `test` × C
@@ -528,7 +528,7 @@ def judge_scores(
     truth:str='clean',          # 'clean' or 'observed'
 ) -> dict[str, Evaluation]:     # {attribute type: its metrics}, and 'all' types pooled
     "All metrics of one model on `test`."
-    found = {name: evaluate_scores(scores[name], _test_labels(data, name, truth), KS) for name in data.schema.names}
+    found = {name: evaluate_scores(scores[name], labels_of_test(data, name, truth), KS) for name in data.schema.names}
     return found | dict(all=Evaluation(pool([found[name].ranks for name in data.schema.names]), KS))
 
 # %% ../nbs/09_runs.ipynb #571ea489
@@ -600,6 +600,14 @@ def _models(
     differences = [(f'{_called(*a)} - {_called(*b)}', '', '') for a, b in _pairs(trained, gamma, beta)] if data.fixed_test else []
     return {*trained, ('prior', '', ''), *((f'{name}_prior', *rest) for name, *rest in trained if yardstick), *differences}
 
+# %% ../nbs/09_runs.ipynb #a562daa6
+def origin_of(
+    records,   # of networks, as `run_or_load` gives them
+) -> dict:     # minutes: how long their training took; trained: where it was done, each place once
+    "Where rows come from."
+    places = [record['origin'] for record in records]
+    return dict(minutes=round(sum(record['minutes'] for record in records), 1), trained=[place for n, place in enumerate(places) if place not in places[:n]])
+
 # %% ../nbs/09_runs.ipynb #ae342a25
 def measure_replicate(
     dataset:str='synthetic',     # as `load_dataset` takes it
@@ -650,8 +658,7 @@ def measure_replicate(
         if data.fixed_test: rows += difference_rows(judged, _pairs(list(judged), g, b), **identity, truth=truth)
         if ('student', g, b) in models: rows += _reliability(tagger(), data, scores['student', g, b], **identity, model='student', gamma=g, beta=b, truth=truth)
     rows = pd.DataFrame(rows, columns=COLUMNS)
-    origins = [record['origin'] for record in trained.values()]
-    rows.attrs.update(minutes=round(sum(record['minutes'] for record in trained.values()), 1), trained=[one for n, one in enumerate(origins) if one not in origins[:n]])
+    rows.attrs.update(origin_of(trained.values()))
     return rows
 
 # %% ../nbs/09_runs.ipynb #9aff5b0a
@@ -680,7 +687,7 @@ def _reliability(
     "How far a tagger's confidence can be trusted: over the test images that have a label of the type."
     rows = []
     for name in data.schema.names:
-        labels = _test_labels(data, name, columns['truth'])
+        labels = labels_of_test(data, name, columns['truth'])
         confidence, first = F.softmax(tagger.temperatures[name] * scores[name], dim=1).max(1)
         labeled = labels.any(1)
         if not labeled.any(): continue
