@@ -21,7 +21,11 @@ setup(
     python_requires=f">={project['min_python']}",
     packages=find_packages(include=['mtss', 'mtss.*']),
     install_requires=project['requirements'].split(),
-    extras_require={'dev': (project['dev_requirements'] + ' ' + project['workflow_requirements']).split(), 'workflow': project['workflow_requirements'].split()},
+    extras_require={
+        'workflow': project['workflow_requirements'].split(),
+        'peers': project['peers_requirements'].split(),
+        'dev': ' '.join(project[f'{kind}_requirements'] for kind in ('dev', 'workflow', 'peers')).split(),
+    },
     entry_points={'nbdev': [f"{project['lib_name']}={project['lib_path']}._modidx:d"]},
     zip_safe=False,
 )

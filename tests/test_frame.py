@@ -131,7 +131,7 @@ def test_the_workflow_tests_every_python():
     assert f'Python {matrix[0]} to {matrix[-1]}' in text('README.md')
 
 def test_every_dependency_has_its_reason():
-    for requirement in ' '.join(SETTINGS[kind] for kind in ('requirements', 'dev_requirements', 'workflow_requirements')).split():
+    for requirement in ' '.join(SETTINGS[kind] for kind in ('requirements', 'dev_requirements', 'workflow_requirements', 'peers_requirements')).split():
         name = re.split(r'[<>=]', requirement)[0]
         assert f'`{name}`' in text('CONTRIBUTING.md'), f'CONTRIBUTING.md does not say what {name} is for'
 
