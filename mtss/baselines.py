@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from .datasets import Dataset
 from .losses import masked_bce
-from .training import TeacherBatches, _InTurn, _student_draws
+from .training import TeacherBatches, part_of, _InTurn, _student_draws
 from .views import view
 
 # %% auto #0
@@ -42,20 +42,22 @@ class LabeledBatches:
         seed:int=0,            # the run's seed
         size:int|None=None,    # side of a view, in pixels; None: as stored
         device:str='cpu',      # where the views are made
+        share:tuple[int, int]=(0, 1),  # which share of a step is wanted, and how many there are
     ):
         self.targets = {name: data.targets(name) for name in data.schema.names}
         rows = data.rows('train')
         self.rows = rows[np.any([self.targets[name].annotated[rows] for name in data.schema.names], axis=0)]
         if len(self.rows) < batch: raise ValueError(f'{len(self.rows)} labeled images are fewer than one batch of {batch}: label more, or make the batch smaller')
-        self.seed, self.size, self.device, self.steps_per_epoch = seed, size, device, len(self.rows) // batch
-        self._in_turn = _InTurn(data, functools.partial(_student_draws, self.rows, batch, seed))     # as a student's pool
+        self.seed, self.size, self.device, self.share, self.shares_per_epoch = seed, size, device, share, len(self.rows) // part_of(batch, share)
+        self._in_turn = _InTurn(data, functools.partial(_student_draws, self.rows, part_of(batch, share), seed), share[1])     # as a student's pool
 
     def __call__(self,
         step:int,  # from 0
     ) -> dict:     # images; {attribute type: bool B × C labels}; {attribute type: bool B, which images are annotated}
+        step = step * self.share[1] + self.share[0]
         (rows, _), pixels = self._in_turn(step)
         tensor = lambda array: torch.from_numpy(array).to(self.device)
-        return dict(images=view(tensor(pixels), self.seed, rows, step // self.steps_per_epoch, self.size),
+        return dict(images=view(tensor(pixels), self.seed, rows, step // self.shares_per_epoch, self.size),
                     labels={name: tensor(target.labels[rows]) for name, target in self.targets.items()},
                     annotated={name: tensor(target.annotated[rows]) for name, target in self.targets.items()})
 

@@ -25,7 +25,7 @@ from .models import Classifier, Student, Teacher, cosine_scores
 from .store import StoreError, atomic_write, code_hash, content_key, locked, store_root
 from .tagger import Tagger, correct_by_prior, fit_prior_correction, fit_temperature
 from .training import (CheckpointError, CrossEntropyObjective, Schedule, StudentBatches, StudentObjective, TeacherBatches, TeacherObjective,
-                           embed, embed_views, fit, load_tensors, save_tensors, val_f1)
+                           embed, embed_views, fit, load_tensors, processes, save_tensors, val_f1)
 
 # %% auto #0
 __all__ = ['PRESETS', 'SAME_BITS', 'GAMMAS', 'IDENTITY', 'COLUMNS', 'KS', 'Preset', 'resolve', 'load_for', 'training_code',
@@ -112,7 +112,7 @@ def load_for(
     return load_dataset(dataset, image_size=preset.image_size, store=store, **options)
 
 # %% ../nbs/09_runs.ipynb #7fee5de8
-SAME_BITS = {'7428facd23393ad6': 'df0f55129351ca8f'}   # code that trains the very bits of an older version, only faster: what the older one made stands
+SAME_BITS = {'e235157bffa99b81': 'df0f55129351ca8f'}   # code that trains the very bits of an older version, only faster: what the older one made stands
 
 @functools.cache
 def training_code() -> str:
@@ -146,9 +146,23 @@ def _git(*command) -> str|None:
 def provenance() -> dict:
     "Commit, machine and versions: where a number was made."
     commit, changed = _git('rev-parse', 'HEAD'), _git('status', '--porcelain', '--', 'mtss')
-    return dict(commit=commit and commit + (', with changes' if changed else ''), training_code=training_code(), threads=torch.get_num_threads(),
+    return dict(commit=commit and commit + (', with changes' if changed else ''), training_code=training_code(), threads=torch.get_num_threads(), processes=processes().num_processes,
                 machine=f'{os.cpu_count()} cores, {platform.machine()}, {torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"}',
                 python=platform.python_version(), versions={name: metadata.version(name) for name in ('torch', 'torchvision', 'numpy', 'mtss')})
+
+# %% ../nbs/09_runs.ipynb #9a11e201
+@contextlib.contextmanager
+def _held(
+    *folders:Path,   # of results
+):
+    "Hold folders for all processes that work together: the first takes the locks, the others go on when it has them."
+    process = processes()
+    with contextlib.ExitStack() as held:
+        if process.is_main_process:
+            for folder in folders: held.enter_context(locked(folder))
+        process.wait_for_everyone()
+        yield
+        process.wait_for_everyone()
 
 # %% ../nbs/09_runs.ipynb #cbc88c9b
 def run_or_load(
@@ -160,28 +174,33 @@ def run_or_load(
     store:str|Path|None=None,  # see `mtss.store.store_root`
 ) -> tuple[str, dict]:       # the run's key, and its record: best_score, best_step, minutes (since it was last begun), origin
     "Leave the trained weights in `objective`: from the store where they are there, else by training, or by going on with training."
-    key, runs = content_key(**config), store_root(store)/'runs'
-    with locked(runs/key) as folder:
+    key, runs, process = content_key(**config), store_root(store)/'runs', processes()
+    folder = runs/key
+    with _held(folder):
         model = folder/'model.safetensors'
         if model.exists():
             tensors, record = load_tensors(model)
             if record.get('run') != key: raise CheckpointError(f'{model} is not the model of run {key}. Delete it to start that run anew')
             objective.load_state_dict(tensors)
-            (folder/'checkpoint.safetensors').unlink(missing_ok=True)    # a kill may have fallen between the two
-            print(f'{title}: found in the store ({key})', flush=True)
+            if process.is_main_process: (folder/'checkpoint.safetensors').unlink(missing_ok=True)    # a kill may have fallen between the two
+            process.print(f'{title}: found in the store ({key})', flush=True)
             return key, record
         begun = (folder/'config.json').exists()
-        print(f"{title}: {'going on with' if begun else 'training'} {key}{'' if begun else ' (' + _why_not(runs, config) + ')'}", flush=True)
-        atomic_write(folder/'config.json', json.dumps(config, indent=1))
+        process.print(f"{title}: {'going on with' if begun else 'training'} {key}{'' if begun else ' (' + _why_not(runs, config) + ')'}", flush=True)
         log = folder/'log.csv'
-        if log.exists() and '\n' not in log.read_text(): log.unlink()   # not even its header was written whole
+        process.wait_for_everyone()      # all have seen the same
+        if process.is_main_process:
+            atomic_write(folder/'config.json', json.dumps(config, indent=1))
+            if log.exists() and '\n' not in log.read_text(): log.unlink()   # not even its header was written whole
         start, (batches, evaluate) = time.perf_counter(), begin()
         fit(objective, batches, schedule, folder, evaluate, key, title)
         checkpoint = folder/'checkpoint.safetensors'
         best = load_tensors(checkpoint)[1]
         record = dict(run=key, best_score=best['best_score'], best_step=best['best_step'], minutes=(time.perf_counter() - start) / 60, origin=provenance())
-        save_tensors(model, objective.state_dict(), **record)
-        checkpoint.unlink()
+        process.wait_for_everyone()      # all have read it
+        if process.is_main_process:
+            save_tensors(model, objective.state_dict(), **record)
+            checkpoint.unlink()
         return key, record
 
 # %% ../nbs/09_runs.ipynb #afcde41c
@@ -196,9 +215,21 @@ def _started(
         return make()
 
 # %% ../nbs/09_runs.ipynb #7589c7b7
-def _device() -> str:
-    "Where networks work."
-    return 'cuda' if torch.cuda.is_available() else 'cpu'
+def _device() -> torch.device:
+    "Where the networks of this process work."
+    return processes().device
+
+# %% ../nbs/09_runs.ipynb #9a11e202
+def _share() -> tuple[int, int]:
+    "Which share of every step is this process's, and how many there are."
+    process = processes()
+    return process.process_index, process.num_processes
+
+# %% ../nbs/09_runs.ipynb #9a11e203
+def _precision() -> dict:
+    "What a configuration says of lower precision; nothing, where there is none."
+    precision = processes().mixed_precision
+    return {} if precision == 'no' else dict(precision=precision)
 
 # %% ../nbs/09_runs.ipynb #0b5eb002
 def _labeled_config(
@@ -209,7 +240,7 @@ def _labeled_config(
     "Everything that a network trained on the labels of one type depends on."
     fields = ('view_size', 'backbone', 'dim', 'epoch_images', 'negatives')
     return dict(kind=kind, type=name, data=data.key, seed=seed, code=training_code(), schedule=dataclasses.asdict(preset.teacher),
-                weights=_file_hash(preset.weights), **{field: getattr(preset, field) for field in fields}, **more)
+                weights=_file_hash(preset.weights), **{field: getattr(preset, field) for field in fields}, **_precision(), **more)
 
 # %% ../nbs/09_runs.ipynb #df76cb24
 def _labeled_run(
@@ -221,7 +252,7 @@ def _labeled_run(
     "Train or load a network of one type on class-balanced draws: the road that a teacher and its yardstick share."
     device, (network,) = _device(), objective.children()
     def begin():
-        batches = TeacherBatches(data, config['type'], preset.teacher.batch, preset.epoch_images, preset.negatives, config['seed'], preset.view_size, device)
+        batches = TeacherBatches(data, config['type'], preset.teacher.batch, preset.epoch_images, preset.negatives, config['seed'], preset.view_size, device, _share())
         return batches, lambda _: val_f1(data, lambda rows: {config['type']: scores(embed(network, data, rows, preset.view_size, device))})
     found = run_or_load(config, objective.to(device), begin, preset.teacher, title, store)
     network.eval()
@@ -302,9 +333,9 @@ def train_multi_label(
     "One multi-label BCE network over all attribute types: the opponent of Table 2, with as many steps as a student."
     preset, device = resolve(preset), _device()
     config = dict(kind='multi_label', type='all', data=data.key, seed=seed, code=training_code(), baselines=_baselines_code(), schedule=dataclasses.asdict(preset.student),
-                  view_size=preset.view_size, backbone=preset.backbone, weights=_file_hash(preset.weights))
+                  view_size=preset.view_size, backbone=preset.backbone, weights=_file_hash(preset.weights), **_precision())
     network = _started(lambda: Student(preset.backbone, {kind.name: len(kind) for kind in data.schema}, preset.weights), seed, 'student')
-    def begin(): return LabeledBatches(data, preset.student.batch, seed, preset.view_size, device), lambda _: val_f1(data, lambda rows: embed(network, data, rows, preset.view_size, device))
+    def begin(): return LabeledBatches(data, preset.student.batch, seed, preset.view_size, device, _share()), lambda _: val_f1(data, lambda rows: embed(network, data, rows, preset.view_size, device))
     network.key, network.record = run_or_load(config, MultiLabelObjective(network).to(device), begin, preset.student, f'multi-label network of {len(data.schema)} types', store)
     return network.eval()
 
@@ -337,7 +368,7 @@ def _student_config(
     "Everything that a student depends on."
     views = _views(preset, len(data.rows('train', 'unlabeled')))
     return dict(kind='student', type='all', data=data.key, teachers=teachers, beta=check_beta(beta), seed=seed, views=views, code=training_code(),
-                schedule=dataclasses.asdict(preset.student), view_size=preset.view_size, backbone=preset.backbone, weights=_file_hash(preset.weights))
+                schedule=dataclasses.asdict(preset.student), view_size=preset.view_size, backbone=preset.backbone, weights=_file_hash(preset.weights), **_precision())
 
 # %% ../nbs/09_runs.ipynb #06fc53dd
 def _check_fit(
@@ -393,11 +424,11 @@ def train_student(
         if views:
             place = {name: content_key(teacher=teacher.key, data=data.key, views=views, seed=seed, size=preset.view_size, code=training_code()) for name, teacher in teachers.items()}
             distinct = {place[name]: teacher for name, teacher in teachers.items()}     # one borrowed network may be the teacher of several types
-            with contextlib.ExitStack() as held:
-                folders = {one: held.enter_context(locked(store_root(store)/'embeddings'/one)) for one in distinct}
+            folders = {one: store_root(store)/'embeddings'/one for one in distinct}
+            with _held(*folders.values()):
                 embeddings = embed_views(distinct, data, pool, views, seed, folders, preset.view_size, device)
             kept = {name: embeddings[place[name]] for name in teachers}
-        batches = StudentBatches(seen or data, pool, schedule.batch, kept, views, seed, preset.view_size, device)
+        batches = StudentBatches(seen or data, pool, schedule.batch, kept, views, seed, preset.view_size, device, _share())
         scores = lambda rows: {name: cosine_scores(e, dictionaries[name].cpu()) for name, e in embed(student, data, rows, preset.view_size, device).items()}
         return batches, lambda _: val_f1(data, scores)
     objective = StudentObjective(student, teachers, beta).to(device)
@@ -454,7 +485,7 @@ def _seconds(
         work()
         start = time.perf_counter()
         for _ in range(3): work()
-        if device == 'cuda': torch.cuda.synchronize()
+        if device.type == 'cuda': torch.cuda.synchronize()
         return (time.perf_counter() - start) / 3
     step = timed(lambda: network(images).square().mean().backward())
     with torch.no_grad(): return step, timed(lambda: network(images))
@@ -511,7 +542,7 @@ def configuration_key(
 ) -> str:
     "The name that all replicates of one experiment share."
     settings = {name: value for name, value in dataclasses.asdict(preset).items() if name != 'sizes'}  # the recipe has the sizes
-    return content_key(recipe=data.recipe, code=training_code(), **settings | dict(weights=_file_hash(preset.weights)))
+    return content_key(recipe=data.recipe, code=training_code(), **settings | dict(weights=_file_hash(preset.weights)) | _precision())
 
 # %% ../nbs/09_runs.ipynb #1f7e1668
 def labels_of_test(

@@ -151,7 +151,8 @@ class ChunkedArray:
                 file.seek(start * self.dtype.itemsize * int(np.prod(self.shape[1:])))
                 file.write(values.tobytes()); file.flush(); os.fsync(file.fileno())
         except OSError as error: raise _explain(error, self._data) from error
-        atomic_write(self._done, json.dumps(dict(layout=self._layout, done=sorted({*self.done(), start // self.chunk}))))
+        with FileLock(str(self.folder/'.chunks.lock')):     # processes that share the work write different chunks, but the same list
+            atomic_write(self._done, json.dumps(dict(layout=self._layout, done=sorted({*self.done(), start // self.chunk}))))
 
     def array(self) -> np.ndarray:
         "The whole array, memory-mapped and read-only. Raises `StoreError` while chunks are missing."

@@ -6,12 +6,15 @@
 from __future__ import annotations
 import functools, itertools, json, math, time
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Callable, Iterator
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator, InitProcessGroupKwargs
+from accelerate.utils import broadcast
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -27,9 +30,10 @@ from .store import ChunkedArray, StoreError, atomic_write, locked
 from .views import plain_view, view
 
 # %% auto #0
-__all__ = ['ClassMembers', 'class_balanced_draw', 'draw_negatives', 'in_batch_negatives', 'TeacherBatches', 'embed_views',
-           'StudentBatches', 'TeacherObjective', 'CrossEntropyObjective', 'StudentObjective', 'Schedule', 'embed',
-           'val_f1', 'CheckpointError', 'save_tensors', 'load_tensors', 'Diverged', 'fit']
+__all__ = ['ClassMembers', 'class_balanced_draw', 'draw_negatives', 'in_batch_negatives', 'processes', 'part_of',
+           'TeacherBatches', 'embed_views', 'StudentBatches', 'TeacherObjective', 'CrossEntropyObjective',
+           'StudentObjective', 'Schedule', 'embed', 'val_f1', 'CheckpointError', 'save_tensors', 'load_tensors',
+           'Diverged', 'fit']
 
 # %% ../nbs/07_training.ipynb #ac024a6b
 class ClassMembers:
@@ -96,24 +100,40 @@ def in_batch_negatives(
     "For each positive the images of the batch that do not carry its class."
     return ~labels[:, classes].T
 
+# %% ../nbs/07_training.ipynb #5eb0a002
+def processes() -> Accelerator:
+    "Which process this is, of how many, where it computes and how precisely: as `accelerate launch` set it, else one alone on the GPU or the CPU."
+    patience = InitProcessGroupKwargs(timeout=timedelta(days=7))   # the others wait while the first evaluates; the launcher sees to those that die
+    return Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[patience])
+
+# %% ../nbs/07_training.ipynb #5eb0a003
+def part_of(
+    batch:int,              # images of a step, of all processes together
+    share:tuple[int, int],  # which share, and how many there are
+) -> int:                   # images of one share
+    "How many images of a step are one process's. Raises `ValueError` where they cannot be dealt evenly."
+    if batch % share[1] or batch < 2 * share[1]: raise ValueError(f'a batch of {batch} cannot be dealt evenly to {share[1]} processes, at least two images to each: take a multiple of {share[1]}')
+    return batch // share[1]
+
 # %% ../nbs/07_training.ipynb #7d1a0b01
 class _InTurn:
     "The draws of a step and their pixels; while one step after another is asked for, those to come are decoded ahead."
     def __init__(self,
         data:Dataset,    # where the images are
         draws:Callable,  # first step → iterator over the steps from there on: tuples that begin with the rows
+        every:int=1,     # of how many steps one is asked for
     ):
-        self.data, self.draws, self._next = data, draws, None
+        self.data, self.draws, self.every, self._next = data, draws, every, None
 
     def __call__(self,
         step:int,  # from 0
     ) -> tuple[tuple, np.ndarray]:
         if step != self._next:
-            draws, ahead = itertools.tee(self.draws(step))      # what is drawn for steps to come waits here until it is their turn
+            draws, ahead = itertools.tee(itertools.islice(self.draws(step), 0, None, self.every))      # what is drawn for steps to come waits here until it is their turn
             self._coming = zip(draws, self.data.in_order(rows for rows, *_ in ahead))
         self._next = None                                       # until the step is there: after an error everything begins anew
         found = next(self._coming)
-        self._next = step + 1
+        self._next = step + self.every
         return found
 
 # %% ../nbs/07_training.ipynb #7d1a0b02
@@ -141,21 +161,23 @@ class TeacherBatches:
     def __init__(self,
         data:Dataset,         # where the images are
         name:str,             # the attribute type
-        batch:int=128,        # positives per step
+        batch:int=128,        # positives per step, of all processes together
         epoch_images:int=300_000,  # positives per epoch (supplement, E)
         negatives:str='separate',  # 'separate' or 'in_batch'
         seed:int=0,           # the run's seed
         size:int|None=None,   # side of a view, in pixels; None: as stored
         device:str='cpu',     # where the views are made
+        share:tuple[int, int]=(0, 1),  # which share of a step is wanted, and how many there are
     ):
         if negatives not in ('separate', 'in_batch'): raise ValueError(f"unknown negatives '{negatives}'; known: separate, in_batch")
-        self.batch, self.seed, self.size, self.device = batch, seed, size, device
-        self.members, self.steps_per_epoch = ClassMembers(data.targets(name), data.rows('train')), max(1, epoch_images // batch)
-        self._in_turn = _InTurn(data, functools.partial(_teacher_draws, self.members, batch, self.steps_per_epoch, negatives, seed))
+        self.batch, self.share, self.seed, self.size, self.device = part_of(batch, share), share, seed, size, device
+        self.members, self.shares_per_epoch = ClassMembers(data.targets(name), data.rows('train')), max(1, epoch_images // self.batch)
+        self._in_turn = _InTurn(data, functools.partial(_teacher_draws, self.members, self.batch, self.shares_per_epoch, negatives, seed), share[1])
 
     def __call__(self,
         step:int,  # from 0
     ) -> dict:     # images (positives, then separately drawn negatives), their rows, classes, and a bool mask B × images of each positive's negatives
+        step = step * self.share[1] + self.share[0]     # shares are numbered through, step by step
         (rows, classes, negative), pixels = self._in_turn(step)
         # a rare class's image is drawn many times an epoch: number the view by the draw, not by the epoch
         v = (step * self.batch * 2 + np.arange(len(rows))) % 2**20
@@ -181,12 +203,15 @@ def embed_views(
     sample = look(np.arange(1), data.pixels[rows[:1]])
     kept = {name: ChunkedArray(folders[name], (views * n, teacher.eval()(sample).shape[1]), 'float16', chunk) for name, teacher in teachers.items()}
     missing = {name: kept[name].missing() for name in teachers}
-    parts = sorted(set().union(*missing.values()))
+    process = processes()
+    process.wait_for_everyone()     # all have seen what is missing before the first writes
+    parts = sorted(set().union(*missing.values()))[process.process_index::process.num_processes]
     decoded = data.in_order(rows[np.arange(*part) % n] for part in parts)
-    for start, stop in tqdm(parts, desc='embeddings of the teachers', unit_scale=chunk, unit='image', leave=False, disable=not parts):
+    for start, stop in tqdm(parts, desc='embeddings of the teachers', unit_scale=chunk, unit='image', leave=False, disable=not (parts and process.is_main_process)):
         images = look(np.arange(start, stop), next(decoded))     # made once for all teachers
         for name, teacher in teachers.items():
             if (start, stop) in missing[name]: kept[name].write(start, F.normalize(teacher(images), dim=-1).cpu().numpy())
+    process.wait_for_everyone()
     return {name: array.array() for name, array in kept.items()}
 
 # %% ../nbs/07_training.ipynb #7d1a0b03
@@ -207,23 +232,25 @@ class StudentBatches:
     def __init__(self,
         data:Dataset,              # where the images are
         rows:np.ndarray,           # N rows: the pool
-        batch:int=128,             # images per step
+        batch:int=128,             # images per step, of all processes together
         kept:dict|None=None,       # {attribute type: what `embed_views` gave}; None: the teachers are asked at every step
         views:int|None=None,       # V, with `kept`
         seed:int=0,                # the run's seed
         size:int|None=None,        # side of a view, in pixels; None: as stored
         device:str='cpu',          # where the views are made
+        share:tuple[int, int]=(0, 1),  # which share of a step is wanted, and how many there are
     ):
         if len(rows) < batch: raise ValueError(f'{len(rows)} images are fewer than one batch of {batch}: add images, or make the batch smaller')
-        self.rows, self.kept, self.views, self.seed, self.size, self.device = rows, kept, views, seed, size, device
-        self.steps_per_epoch = len(rows) // batch
-        self._in_turn = _InTurn(data, functools.partial(_student_draws, rows, batch, seed))
+        self.rows, self.kept, self.views, self.share, self.seed, self.size, self.device = rows, kept, views, share, seed, size, device
+        self.shares_per_epoch = len(rows) // part_of(batch, share)
+        self._in_turn = _InTurn(data, functools.partial(_student_draws, rows, part_of(batch, share), seed), share[1])
 
     def __call__(self,
         step:int,  # from 0
     ) -> dict:     # images, and the teachers' embeddings of them where they are kept
+        step = step * self.share[1] + self.share[0]
         (rows, positions), pixels = self._in_turn(step)
-        epoch = step // self.steps_per_epoch
+        epoch = step // self.shares_per_epoch
         v = epoch if self.kept is None else epoch % self.views
         images = view(torch.from_numpy(pixels).to(self.device), self.seed, rows, v, self.size)
         if self.kept is None: return dict(images=images)
@@ -411,32 +438,35 @@ def fit(
     title:str='training',      # for the progress bar
 ) -> pd.DataFrame:             # the log: step, lr, loss, score …
     "Train, or go on training, and leave the best weights in `objective`. Raises `Diverged`, `CheckpointError`, `StoreError`."
-    folder = Path(folder)
-    checkpoint, log = folder/'checkpoint.safetensors', folder/'log.csv'
-    if log.exists() and not (text := log.read_text()).endswith('\n'): atomic_write(log, text[:text.rfind('\n') + 1])  # a row cut off by a kill
+    folder, process = Path(folder), processes()
+    checkpoint, log, leads = folder/'checkpoint.safetensors', folder/'log.csv', process.is_main_process
+    if leads and log.exists() and not (text := log.read_text()).endswith('\n'): atomic_write(log, text[:text.rfind('\n') + 1])  # a row cut off by a kill
     optimiser = torch.optim.SGD(objective.parameters(), schedule.lr, schedule.momentum, weight_decay=schedule.weight_decay)
     best, record = {}, dict(run=run, step=0, best_step=0, best_score=-math.inf, starts=0)
     if checkpoint.exists(): best, record = _load_checkpoint(checkpoint, run, objective, optimiser)
     first, record = record['step'], record | dict(starts=record['starts'] + 1)
-    if first: print(f'{title}: resumed at step {first}', flush=True)
+    if first: process.print(f'{title}: resumed at step {first}', flush=True)
+    if process.num_processes > 1: process.print(f'{title}: {process.num_processes} processes, each with its share of every batch of {schedule.batch}; learning rate up to {schedule.lr:g}', flush=True)
     if first < schedule.steps:
-        writer = SummaryWriter(folder/'tensorboard', purge_step=first)
+        model = process.prepare_model(objective)       # the objective itself, unless there are several processes or a lower precision
+        writer = SummaryWriter(folder/'tensorboard', purge_step=first) if leads else None
         objective.train()
         begun = time.perf_counter()
-        with tqdm(total=schedule.steps * schedule.batch, initial=first * schedule.batch, desc=title, unit='image', unit_scale=True, leave=False) as bar:
+        with tqdm(total=schedule.steps * schedule.batch, initial=first * schedule.batch, desc=title, unit='image', unit_scale=True, leave=False, disable=not leads) as bar:
             for step in range(first, schedule.steps):
                 for group in optimiser.param_groups: group['lr'] = schedule.lr_at(step)
-                loss, logged = objective(batches(step))
+                loss, logged = model(batches(step))
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
                 bar.update(schedule.batch)
                 done, last = step + 1, step + 1 == schedule.steps
                 if done % schedule.evaluate_every and done % schedule.checkpoint_every and not last: continue
-                entry = dict(start=record['starts'], resumed_at=first, step=done, lr=schedule.lr_at(step), loss=loss.item(),
-                             **{name: float(value) for name, value in logged.items()})
+                logged = process.reduce(dict(loss=loss.detach(), **logged), 'mean')     # over the shares
+                entry = dict(start=record['starts'], resumed_at=first, step=done, lr=schedule.lr_at(step), **{name: float(value) for name, value in logged.items()})
                 if not math.isfinite(entry['loss']):
                     raise Diverged(f"{title}: the loss is {entry['loss']} at step {done}: lower the learning rate ({schedule.lr}). The last checkpoint is kept")
+                if not leads: continue
                 if done % schedule.evaluate_every == 0 or last:
                     entry['score'] = evaluate(objective)
                     objective.train()
@@ -449,8 +479,10 @@ def fit(
                 for name, value in entry.items(): writer.add_scalar(name, value, done)
                 if done % schedule.checkpoint_every == 0 or last:
                     _save_checkpoint(checkpoint, objective, optimiser, best, **record | dict(step=done))
-        writer.close()
-    objective.load_state_dict(best)
+        if leads: writer.close()
+    process.wait_for_everyone()
+    own = objective.state_dict()
+    objective.load_state_dict(broadcast({name: best.get(name, tensor).to(tensor.device) for name, tensor in own.items()}))     # the first has the best
     return pd.read_csv(log)
 
 # %% ../nbs/07_training.ipynb #d8131317

@@ -1,0 +1,91 @@
+"""One network trained by two processes: the same steps as by one, and what becomes of a process that dies."""
+import os, signal, subprocess, sys, time
+import pytest
+import torch
+from mtss.training import load_tensors
+
+# A regression without batch normalisation, whose mean loss over a batch is the mean of its shares' losses: two processes have to do what one does.
+PROGRAM = '''
+import os, sys, time
+from pathlib import Path
+import torch
+from torch import nn
+from mtss.training import Schedule, fit, part_of, processes, save_tensors
+
+folder, pause = Path(sys.argv[1]), float(sys.argv[2])
+process = processes()
+(folder/f'pid {process.process_index}').write_text(str(os.getpid()))
+torch.manual_seed(0)
+x, y = torch.randn(64, 5), torch.randn(64, 1)
+
+class Regression(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.line = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 1))
+
+    def forward(self, batch):
+        loss = (self.line(batch['x']) - batch['y']).square().mean()
+        return loss, dict(half=loss.detach() / 2)
+
+def batches(step):
+    time.sleep(pause)
+    share = process.process_index, process.num_processes
+    n = part_of(16, share)
+    rows = (torch.arange(n) + (step * share[1] + share[0]) * n) % 64
+    return dict(x=x[rows], y=y[rows])
+
+def evaluate(objective):
+    with open(folder/'evaluations', 'a') as file: file.write(f'{process.process_index} ')
+    with torch.no_grad(): return -(objective.line(x) - y).square().mean().item()
+
+objective = Regression()
+fit(objective, batches, Schedule(60, 16, .1, momentum=.9, evaluate_every=20, checkpoint_every=10), folder, evaluate, 'regression', 'a regression')
+save_tensors(folder/f'end {process.process_index}.safetensors', objective.state_dict())
+'''
+
+def begin(folder, processes, pause=0.):
+    folder.mkdir(exist_ok=True)
+    program = folder/'program.py'
+    program.write_text(PROGRAM)
+    launcher = [sys.executable] if processes == 1 else [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', str(processes)]
+    return subprocess.Popen([*launcher, str(program), str(folder), str(pause)], env=os.environ | dict(OMP_NUM_THREADS='1'), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+def ended(running):
+    out, err = running.communicate(timeout=300)
+    return running.returncode, out, err
+
+def weights(folder, process=0): return load_tensors(folder/f'end {process}.safetensors')[0]
+
+@pytest.fixture(scope='module')
+def by_two(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('launch')/'two'
+    code, out, err = ended(begin(folder, 2))
+    assert code == 0, err[-2000:]
+    return folder, out
+
+def test_two_processes_take_the_steps_of_one(by_two, tmp_path):
+    code, _, err = ended(begin(tmp_path/'one', 1))
+    assert code == 0, err[-2000:]
+    for name, tensor in weights(tmp_path/'one').items():
+        for process in (0, 1): torch.testing.assert_close(weights(by_two[0], process)[name], tensor, rtol=1e-4, atol=1e-6)
+    logs = [[line.split(',')[4] for line in (folder/'log.csv').read_text().splitlines()[1:]] for folder in (by_two[0], tmp_path/'one')]
+    assert [float(loss) for loss in logs[0]] == pytest.approx([float(loss) for loss in logs[1]], rel=1e-4)      # of the whole batch, not of a share
+
+def test_the_first_process_evaluates_and_speaks(by_two):
+    folder, out = by_two
+    assert (folder/'evaluations').read_text().split() == ['0', '0', '0']
+    assert out.count('2 processes, each with its share of every batch of 16; learning rate up to 0.1') == 1
+
+def test_a_killed_process_ends_the_run_and_it_resumes(by_two, tmp_path):
+    folder = tmp_path/'killed'
+    running = begin(folder, 2, .1)
+    while not (folder/'checkpoint.safetensors').exists():
+        assert running.poll() is None, running.communicate()[1][-2000:]
+        time.sleep(.05)
+    os.kill(int((folder/'pid 1').read_text()), signal.SIGKILL)
+    code, _, err = ended(running)
+    assert code != 0 and 'SIGKILL' in err and not (folder/'end 0.safetensors').exists()
+    code, out, err = ended(begin(folder, 2))
+    assert code == 0, err[-2000:]
+    assert 'resumed at step' in out
+    for name, tensor in weights(by_two[0]).items(): assert torch.equal(weights(folder)[name], tensor)
