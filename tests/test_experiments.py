@@ -88,6 +88,25 @@ def test_the_picture_is_shown_from_its_points_and_made_when_asked(shared, tmp_pa
     both = pd.read_csv(tmp_path/'rows/fig7_points.csv')
     assert set(both['attribute_type']) == {'category', 'colour'} and both[:len(points)].equals(points)
 
+# --- what it costs
+
+def test_costs_are_measured_once_and_the_bill_is_right(tmp_path):
+    def job(**parameters):
+        papermill('92_scaling.ipynb', tmp_path/'out.ipynb', tmp_path/'store', preset='smoke', largest=10_000, **parameters)
+        return said(tmp_path/'out.ipynb')
+    text = job(repeats=0, out=tmp_path/'none', images_per_second=1000)
+    assert 'no figures yet' in text and not (tmp_path/'none').exists()
+    # by hand: 40 epochs of 2343 steps of 128 pairs for each of 6 teachers, at 1000 images per second; 64 GPUs leave two images to each where 16 are the least
+    assert '6 × 93,720 steps × 256 images ÷ 1000 per second = 40.0 h' in text and 'batch, × 8.0' in text
+    assert 'measured now' in job(repeats=1, out=tmp_path/'rows')
+    rows = pd.read_csv(tmp_path/'rows/scaling.csv')
+    assert not rows.duplicated(['work', 'size', 'dim', 'turn', 'metric']).any() and (rows.loc[rows['metric'].str.contains('seconds|ratio'), 'value'] > 0).all()
+    for work, own in rows[rows['work'] != 'step'].groupby('work'): assert set(own['size']) == {1000, 10_000}, work
+    assert len(rows[(rows['work'] == 'step') & (rows['metric'] == 'ratio')]) == 5 * 6          # κ, D
+    before = (tmp_path/'rows/scaling.csv').read_bytes()
+    text = job(repeats=1, out=tmp_path/'rows')
+    assert 'read from scaling.csv' in text and 'no figures yet' not in text and (tmp_path/'rows/scaling.csv').read_bytes() == before
+
 # --- where the images are few
 
 def test_a_pool_is_never_smaller_than_a_batch(shared, tmp_path):
