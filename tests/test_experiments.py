@@ -1,5 +1,5 @@
 """The paper's other tables and figures as whole processes, at the size of a test: `papermill nbs/11_table2.ipynb out.ipynb` and its kin."""
-import pandas as pd, pytest
+import nbformat, pandas as pd, pytest
 from conftest import ROOT, papermill, said
 from mtss.runs import IDENTITY, read_rows
 from mtss.verdicts import read_claims, select
@@ -70,6 +70,27 @@ def test_a_panel_by_itself(shared, tmp_path):
     done = papermill('17_fig6.ipynb', tmp_path/'wrong.ipynb', tmp_path/'store', preset='smoke', panels='dim,size', out=tmp_path/'none', check=False)
     assert done.returncode and "unknown panel 'size'; known: gamma, dim, labels" in done.stderr
     assert not (tmp_path/'none').exists() and not (tmp_path/'store/runs').exists()
+
+# --- how fast
+
+def test_speed_is_measured_once_and_then_read(tmp_path):
+    "What the numbers are is left to the machine; that each figure has both its sides is not."
+    def job(**parameters):
+        papermill('91b_speed.ipynb', tmp_path/'out.ipynb', tmp_path/'store', preset='smoke', compiled=False, **parameters)
+        return said(tmp_path/'out.ipynb')
+    text = job(repeats=0, out=tmp_path/'none')
+    assert 'smoke: no figures yet' in text and not (tmp_path/'none').exists()
+    text = job(repeats=1, out=tmp_path/'rows')
+    rows = pd.read_csv(tmp_path/'rows/speed.csv')
+    assert (rows['against'] > 0).all() and (rows.loc[rows['unit'] != 'MB', 'measured'] > 0).all()
+    page = nbformat.read(ROOT/'nbs/91b_speed.ipynb', as_version=4)
+    shown = next(cell.source for cell in page.cells if 'def figures():' in cell.source)
+    known = {}
+    exec('KAPPAS = (4, 8)\n' + shown[:shown.index('\nrows = ')], known)
+    assert set(rows.loc[rows['part'] != 'options', 'figure']) == set(known['figures']())
+    assert set(rows.loc[rows['part'] == 'options', 'figure']) == {'channels first', 'bfloat16'}
+    assert 'no figures yet' not in text and 'met</td>' in text
+    assert ': measured in' not in job(repeats=1, out=tmp_path/'rows')
 
 # --- the picture of Figure 7
 
