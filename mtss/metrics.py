@@ -243,7 +243,7 @@ def evaluate_scores(
     if not callable(scores):
         if tuple(scores.shape) != (images, classes): raise ValueError(f'scores are {tuple(scores.shape)}, labels {(images, classes)}: give one score per image and class')
         array = scores
-        def scores(rows, columns): return array[rows, columns] if torch.is_tensor(array) else np.array(array[rows, columns])
+        def scores(rows, columns): return array[rows, columns] if torch.is_tensor(array) else torch.as_tensor(np.array(array[rows, columns]))
     parts = [label_ranks(scores(slice(n, n + chunk), slice(0, classes)), _dense(labels, slice(n, n + chunk))) for n in range(0, images, chunk)]
     if not parts: raise ValueError('nothing to evaluate: give at least one image')
     image = np.concatenate([part.image + np.int32(n * chunk) for n, part in enumerate(parts)])

@@ -71,6 +71,24 @@ def test_a_panel_by_itself(shared, tmp_path):
     assert done.returncode and "unknown panel 'size'; known: gamma, dim, labels" in done.stderr
     assert not (tmp_path/'none').exists() and not (tmp_path/'store/runs').exists()
 
+# --- how fast
+
+def test_speed_is_measured_once_and_then_read(tmp_path):
+    "What the numbers are is left to the machine; that each figure has both its sides is not."
+    def job(**parameters):
+        papermill('91b_speed.ipynb', tmp_path/'out.ipynb', tmp_path/'store', preset='smoke', compiled=False, out=tmp_path/'rows', **parameters)
+        return said(tmp_path/'out.ipynb')
+    text, table = job(repeats=1), tmp_path/'rows/speed.csv'
+    rows = pd.read_csv(table)
+    assert (rows['against'] > 0).all() and (rows.loc[rows['unit'] != 'MB', 'measured'] > 0).all()
+    assert set(rows.loc[rows['part'] == 'options', 'figure']) == {'channels first', 'bfloat16'}
+    assert 'still missing' not in text and 'no figures yet' not in text and '≥ 0.9' in text
+    rows[rows['part'] != 'input'].to_csv(table, index=False)
+    before = table.read_bytes()
+    text = job(repeats=0)                       # nothing is measured unasked
+    assert 'training: read from speed.csv' in text and 'input: no figures yet' in text and 'still missing: waiting for pixels' in text
+    assert table.read_bytes() == before
+
 # --- the picture of Figure 7
 
 def test_the_picture_is_shown_from_its_points_and_made_when_asked(shared, tmp_path):
