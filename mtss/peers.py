@@ -288,6 +288,7 @@ def _work(tool, folder, dataset, preset, number, store, source, factors, share, 
     "What a process does: try the rates, train with the best, judge; leaves the network and its scores of `test` in the folder."
     data, base = load_for(dataset, preset, number, store, **source), RATES.get(tool, preset.student.lr)
     if tool in PEERS: importlib.import_module(PEERS[tool])      # loading a library takes seconds that have nothing to do with training
+    data.pixels     # drawn, or decoded, before the clock starts
     before = _memory()
     trials = [_timed(tool, data, preset if tool in PEERS else shortened(preset, share), number, base * factor, trial_seconds)[1] for factor in factors]
     network, final = _timed(tool, data, preset, number, max(trials, key=lambda trial: trial['val_F1'])['lr'], seconds)
