@@ -1,4 +1,5 @@
 """The paper's other tables and figures as whole processes, at the size of a test: `papermill nbs/11_table2.ipynb out.ipynb` and its kin."""
+import os
 import pandas as pd, pytest
 from conftest import ROOT, papermill, said
 from mtss.runs import IDENTITY, read_rows
@@ -16,6 +17,7 @@ EXPERIMENTS = {   # notebook: its rows, the claims that it judges, parameters th
     '19_fig8.ipynb': ('fig8.csv', ['C11'], {}),
     '20_unlabeled.ipynb': ('unlabeled.csv', ['C14'], {}),
     '23_weight.ipynb': ('weight.csv', ['C15', 'C16'], {}),
+    '91_peers.ipynb': ('peers.csv', [], dict(trials=1)),
 }
 
 def parts(names):
@@ -51,6 +53,17 @@ def test_without_rows_the_page_says_so_and_trains_nothing(notebook, tmp_path):
     text = said(tmp_path/'out.ipynb')
     assert 'no rows yet' in text and ': training ' not in text
     assert not (tmp_path/'rows').exists() and not (tmp_path/'store/runs').exists()
+
+def test_without_the_peers_rows_are_read_and_none_are_made(results, shared, tmp_path, monkeypatch):
+    "The notebook above has left its rows; where a library is missing, they are shown all the same, and what to install is said before anything is trained."
+    (tmp_path/'gone').mkdir()
+    (tmp_path/'gone/sitecustomize.py').write_text("import sys\nsys.modules['timm'] = None\n", encoding='utf-8')
+    monkeypatch.setenv('PYTHONPATH', os.pathsep.join(filter(None, [str(tmp_path/'gone'), os.environ.get('PYTHONPATH')])))
+    papermill('91_peers.ipynb', tmp_path/'out.ipynb', shared, preset='smoke', replicates=1, trials=1, out=results)
+    assert 'replicate 0: read from peers.csv' in said(tmp_path/'out.ipynb')
+    done = papermill('91_peers.ipynb', tmp_path/'wrong.ipynb', tmp_path/'store', preset='smoke', out=tmp_path/'none', check=False)
+    assert done.returncode and "timm cannot be found: install the peers by  pip install -e '.[peers]'" in done.stderr
+    assert not list((tmp_path/'none').glob('*.csv')) and not (tmp_path/'store/peers').exists()
 
 def test_the_ledger_knows_every_row(results, tmp_path):
     "Made from what the notebooks above have left: every claim but those of Table 1 has a number."

@@ -12,7 +12,8 @@ def rows_of_results():
     return {path: read_rows(path) for path in files}
 
 SIGNED = {'gain_rank_correlation', 'embedding_agreement', 'linear_cka', 'neighbour_overlap'}      # of Figures 7 and 8: from -1 to 1
-FREE = {'log2_largest_lr', 'seconds_per_image', 'parameters'}                                      # of 23_weight: any number
+FREE = {'log2_largest_lr', 'seconds_per_image', 'parameters',                                      # of 23_weight: any number
+        'lr', 'seconds', 'bytes', 'peak_memory', 'start_memory', *(f'trial{n}_{name}' for n in range(1, 6) for name in ('lr', 'seconds'))}      # of 91_peers
 
 def check(path, rows):
     "Assert that a file of rows is well formed."
