@@ -12,8 +12,8 @@ from .datasets import Dataset
 from .metrics import bootstrap_variance, class_table, evaluate_scores, prior_scores, reliability
 
 # %% auto #0
-__all__ = ['NEVER', 'wilson', 'type_report', 'too_few', 'worst_classes', 'confused_pairs', 'surest_errors', 'contact_sheet',
-           'reliability_diagram', 'threshold_for', 'fill_gaps']
+__all__ = ['NEVER', 'wilson', 'type_report', 'too_few', 'no_better', 'worst_classes', 'confused_pairs', 'surest_errors',
+           'contact_sheet', 'reliability_diagram', 'threshold_for', 'fill_gaps']
 
 # %% ../nbs/08b_reports.ipynb #b77dc778
 def wilson(
@@ -51,6 +51,14 @@ def too_few(
     half = report['± R@1'].combine(98 / report['labels'].clip(lower=1)**.5, max)
     return [f"{name}: {row['labels']:.0f} labels in test are too few: R@1 = {row['R@1']:.0f} could as well be {max(0, row['R@1'] - half[name]):.0f} or {min(100, row['R@1'] + half[name]):.0f}. Label more photos of test."
             for name, row in report.iterrows() if not half[name] < points]
+
+# %% ../nbs/08b_reports.ipynb #7c32da65
+def no_better(
+    report:pd.DataFrame,   # of `type_report`
+) -> list[str]:            # a sentence for each such type
+    "The types for which answering the commonest class, whatever the photo, is as good."
+    return [f"{name}: R@1 = {row['R@1']:.0f} is not above the {row['commonest R@1']:.0f} of always answering the commonest class. Do not use its answers yet: label more photos, or train longer (a larger preset)."
+            for name, row in report.iterrows() if not row['R@1'] - row['± R@1'] > row['commonest R@1']]
 
 # %% ../nbs/08b_reports.ipynb #20f61460
 def worst_classes(

@@ -1,4 +1,5 @@
 """The pages for people with photos of their own, as whole processes: `80_your_data`, `22_query`, `21_datasets`."""
+import json
 import numpy as np, onnxruntime, pandas as pd, pytest
 from PIL import Image
 from conftest import papermill, said, snapshot, write_table
@@ -17,11 +18,12 @@ def tour(tmp_path_factory):
 def test_the_tour_leaves_a_catalogue_and_two_taggers(tour):
     folder, text = tour
     before, after, filled = read_table(folder/'out/shop_smoke/annotations.csv'), read_table(folder/'out/tagged.csv'), pd.read_csv(folder/'out/filled_cells.csv')
-    assert list(after.columns) == list(before.columns) and after['image'].equals(before['image']) and after['sleeve'].equals(before['sleeve'])
-    changed = sum(((before[name] != after[name]) & (before[name] == '')).sum() for name in ('category', 'pattern', 'colour'))
-    assert len(filled) == changed > 0
+    assert list(after.columns) == list(before.columns) and after['image'].equals(before['image'])
+    changed = sum(((before[name] != after[name]) & (before[name] == '')).sum() for name in ('category', 'pattern', 'colour', 'sleeve'))
+    assert len(filled) == changed > 0 and 'sleeve' in set(filled['attribute_type'])      # with the last tagger
     for name in before.columns: assert after.loc[before[name] != '', name].equals(before.loc[before[name] != '', name])
     assert filled['confidence'].is_monotonic_decreasing and filled['confidence'].between(0, 1).all()
+    assert set(json.loads((folder/'out/thresholds.json').read_text())) == {'category', 'pattern', 'colour', 'sleeve'}
     tagger = Tagger.load(folder/'out/tagger.safetensors')
     assert tagger.schema.names == ('category', 'pattern', 'colour', 'sleeve')
     assert {output.name for output in onnxruntime.InferenceSession(folder/'out/tagger.onnx').get_outputs()} == set(tagger.schema.names)
@@ -49,9 +51,9 @@ def test_photos_of_ones_own_without_splits_and_with_a_photo_that_does_not_open(t
     assert snapshot(tmp_path/'shop') == before
     assert check_dataset(tmp_path/'shop/list.csv').set_index('check').loc['images that open', 'verdict'] == 'look'
 
-@pytest.mark.parametrize('given, message', [(dict(precision=1.2), 'precision=1.2 is out of range'), (dict(precison=.9), 'unknown parameter precison'), (dict(preset='tiney'), "unknown preset 'tiney'"), (dict(later='sleve'), 'no such column')])
+@pytest.mark.parametrize('given, message', [(dict(precision=1.2), 'precision=1.2 is out of range'), (dict(precison=.9), 'unknown parameter precison'), (dict(preset='tiney'), "unknown preset 'tiney'"), (dict(later='sleve'), 'no such column'), (dict(types='category,color'), 'the table has no column color; it has category, pattern')])
 def test_a_slip_is_named_before_anything_is_done(tmp_path, given, message):
-    if 'later' in given: given = given | dict(data=write_table(tmp_path/'shop'))
+    if 'later' in given or 'types' in given: given = given | dict(data=write_table(tmp_path/'shop'))
     done = papermill('80_your_data.ipynb', tmp_path/'page.ipynb', tmp_path/'store', check=False, **dict(preset='smoke', out=tmp_path/'out') | given)
     assert done.returncode and message in done.stderr and not snapshot(tmp_path/'store') and not snapshot(tmp_path/'out')
 
