@@ -115,7 +115,7 @@ def train_timm(
 class _Epochs:
     "Batches as fastai's `Learner` takes them: an epoch at a time, each a pair of input and target."
     def __init__(self, batches): self.batches, self.steps = batches, itertools.count()
-    def __len__(self): return self.batches.steps_per_epoch
+    def __len__(self): return self.batches.shares_per_epoch
     def __iter__(self):
         for _ in range(len(self)):
             batch = self.batches(next(self.steps))
