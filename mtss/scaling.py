@@ -4,7 +4,7 @@
 
 # %% ../nbs/09e_scaling.ipynb #70309c1d
 from __future__ import annotations
-import multiprocessing, re, tempfile, time, tracemalloc
+import contextlib, multiprocessing, re, tempfile, time, tracemalloc
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from pathlib import Path
@@ -105,6 +105,10 @@ def _peak() -> float:   # bytes; NaN where the system does not tell
     found = re.search(r'VmHWM:\s+(\d+) kB', status.read_text()) if status.exists() else None
     return 1024 * int(found[1]) if found else float('nan')
 
+def _forget_peak() -> None:
+    "Count the peak anew from here on, where the system can."
+    with contextlib.suppress(OSError): Path('/proc/self/clear_refs').write_text('5')
+
 def measure_work(
     name:str,           # one of `WORK`
     folder:str|Path,    # what `write_inputs` wrote
@@ -112,8 +116,9 @@ def measure_work(
 ) -> dict[str, float]:  # seconds, bytes
     "Do a piece of work; sensible in a fresh process only."
     WORK[name](Path(warm_up))()
-    work, before = WORK[name](Path(folder)), _peak()
-    start = time.perf_counter()
+    work = WORK[name](Path(folder))
+    _forget_peak()
+    before, start = _peak(), time.perf_counter()
     done = work()           # kept until the memory is read
     return dict(seconds=time.perf_counter() - start, bytes=_peak() - before)
 
