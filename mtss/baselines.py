@@ -48,16 +48,15 @@ class LabeledBatches:
         rows = data.rows('train')
         self.rows = rows[np.any([self.targets[name].annotated[rows] for name in data.schema.names], axis=0)]
         if len(self.rows) < batch: raise ValueError(f'{len(self.rows)} labeled images are fewer than one batch of {batch}: label more, or make the batch smaller')
-        self.seed, self.size, self.device, self.share, self.shares_per_epoch = seed, size, device, share, len(self.rows) // part_of(batch, share)
-        self._in_turn = _InTurn(data, functools.partial(_student_draws, self.rows, part_of(batch, share), seed), share[1])     # as a student's pool
+        self.seed, self.size, self.device, self.shares_per_epoch = seed, size, device, len(self.rows) // part_of(batch, share)
+        self._in_turn = _InTurn(data, functools.partial(_student_draws, self.rows, part_of(batch, share), seed), share)     # as a student's pool
 
     def __call__(self,
         step:int,  # from 0
     ) -> dict:     # images; {attribute type: bool B × C labels}; {attribute type: bool B, which images are annotated}
-        step = step * self.share[1] + self.share[0]
-        (rows, _), pixels = self._in_turn(step)
+        number, (rows, _), pixels = self._in_turn(step)
         tensor = lambda array: torch.from_numpy(array).to(self.device)
-        return dict(images=view(tensor(pixels), self.seed, rows, step // self.shares_per_epoch, self.size),
+        return dict(images=view(tensor(pixels), self.seed, rows, number // self.shares_per_epoch, self.size),
                     labels={name: tensor(target.labels[rows]) for name, target in self.targets.items()},
                     annotated={name: tensor(target.annotated[rows]) for name, target in self.targets.items()})
 

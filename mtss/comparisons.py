@@ -5,6 +5,7 @@
 # %% ../nbs/06b_comparisons.ipynb #64673975
 from __future__ import annotations
 import statistics, time
+from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,7 @@ from .metrics import LabelRanks
 from .models import cosine_scores
 
 # %% auto #0
-__all__ = ['mean_cosine', 'linear_cka', 'neighbour_overlap', 'gain_rank_correlation', 'seconds_per_image']
+__all__ = ['mean_cosine', 'linear_cka', 'neighbour_overlap', 'gain_rank_correlation', 'seconds_per_image', 'process_memory']
 
 # %% ../nbs/06b_comparisons.ipynb #08add47b
 def mean_cosine(
@@ -86,3 +87,10 @@ def seconds_per_image(
     for networks in models.values(): once(networks)      # the first pass sets things up
     taken = [{name: once(networks) for name, networks in models.items()} for _ in range(repeats)]
     return {name: statistics.median(turn[name] for turn in taken) / len(images) for name in models}
+
+# %% ../nbs/06b_comparisons.ipynb #2ac1466e
+def process_memory() -> dict[str, int]:
+    "Bytes that this process holds (`now`), and has held at most (`most`); nothing where the system does not tell."
+    status = Path('/proc/self/status')
+    lines = dict(line.split(':', 1) for line in status.read_text().splitlines()) if status.exists() else {}
+    return {name: int(lines[key].split()[0]) * 1024 for name, key in (('now', 'VmRSS'), ('most', 'VmHWM')) if key in lines}

@@ -225,6 +225,11 @@ class Dataset:
         "uint8, N × size × size × 3: memory-mapped, or decoded when asked for."
         return self.load_pixels()
 
+    @property
+    def truths(self) -> tuple[str, ...]:
+        "What `test` can be judged by: the clean truth first, where it is known."
+        return ('clean', 'observed') if self.clean else ('observed',)
+
     def in_order(self,
         batches:Iterable[np.ndarray],  # arrays of rows
     ) -> Iterator[np.ndarray]:         # uint8, B × size × size × 3

@@ -148,7 +148,7 @@ def _judges(
     data:Dataset,
 ) -> dict:      # {truth: {attribute type: bool N × C}}; the clean truth first, where it is known
     "What `test` is judged by."
-    return {truth: {name: labels_of_test(data, name, truth) for name in data.schema.names} for truth in (('clean', 'observed') if data.clean else ('observed',))}
+    return {truth: {name: labels_of_test(data, name, truth) for name in data.schema.names} for truth in data.truths}
 
 # %% ../nbs/09c_experiments.ipynb #5927006e
 def experiment_key(

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from .baselines import LabeledBatches, MultiLabelObjective
-from .comparisons import seconds_per_image
+from .comparisons import process_memory, seconds_per_image
 from .datasets import Dataset
 from .draws import uniform
 from .experiments import Replicate
@@ -269,13 +269,6 @@ TOOLS = dict(student=train_ours, fastai=train_fastai, timm=train_timm, proxy_anc
 RATES = dict(fastai=3e-3, timm=1e-3, proxy_anchor=1e-3, normalized_softmax=1e-3)    # ours: the preset's
 FACTORS = (1, 1/3, 3, 1/9, 9)
 
-# %% ../nbs/09d_peers.ipynb #2ac1466e
-def _memory() -> dict[str, int]:
-    "Bytes that this process holds, and has held at most; nothing where the system does not tell."
-    status = Path('/proc/self/status')
-    lines = dict(line.split(':', 1) for line in status.read_text().splitlines()) if status.exists() else {}
-    return {name: int(lines[key].split()[0]) * 1024 for name, key in (('now', 'VmRSS'), ('most', 'VmHWM')) if key in lines}
-
 # %% ../nbs/09d_peers.ipynb #ddd96d2b
 def _timed(tool, data, preset, seed, lr, seconds):
     "Network, and what is noted of a training. One that diverges has no network, and a score of 0."
@@ -289,11 +282,11 @@ def _work(tool, folder, dataset, preset, number, store, source, factors, share, 
     data, base = load_for(dataset, preset, number, store, **source), RATES.get(tool, preset.student.lr)
     if tool in PEERS: importlib.import_module(PEERS[tool])      # loading a library takes seconds that have nothing to do with training
     data.pixels     # drawn, or decoded, before the clock starts
-    before = _memory()
+    before = process_memory()
     trials = [_timed(tool, data, preset if tool in PEERS else shortened(preset, share), number, base * factor, trial_seconds)[1] for factor in factors]
     network, final = _timed(tool, data, preset, number, max(trials, key=lambda trial: trial['val_F1'])['lr'], seconds)
     if network is None: raise Diverged(f"{tool} diverges at the best of its rates, {final['lr']:g}, though it did not in the trials")
-    memory = {name: value for name, value in (('start_memory', before.get('now')), ('peak_memory', _memory().get('most'))) if value}
+    memory = {name: value for name, value in (('start_memory', before.get('now')), ('peak_memory', process_memory().get('most'))) if value}
     rows, size, device = data.rows('test'), preset.view_size, _device()
     save_tensors(folder/'model.safetensors', network.state_dict(), tool=tool, schema=data.schema.to_json())
     looked_at = plain_view(data.pixels[rows[:preset.student.batch]], size).to(device)

@@ -112,7 +112,7 @@ def load_for(
     return load_dataset(dataset, image_size=preset.image_size, store=store, **options)
 
 # %% ../nbs/09_runs.ipynb #7fee5de8
-SAME_BITS = {'e235157bffa99b81': 'df0f55129351ca8f'}   # code that trains the very bits of an older version, only faster: what the older one made stands
+SAME_BITS = {'b6e68d8f988cb2f7': 'df0f55129351ca8f'}   # code that trains the very bits of an older version, only faster: what the older one made stands
 
 @functools.cache
 def training_code() -> str:
@@ -681,7 +681,7 @@ def measure_replicate(
     scores['prior', '', ''] = {name: torch.as_tensor(prior_scores(data.targets(name).labels[data.rows('train')])).expand(len(test), -1) for name in data.schema.names}
     identity = dict(dataset=data.name, preset=preset if isinstance(preset, str) else 'own', key=configuration_key(data, size), replicate=replicate)
     rows = []
-    for truth in ('clean', 'observed') if data.clean else ('observed',):
+    for truth in data.truths:
         judged = {model: judge_scores(data, one, truth) for model, one in scores.items()}
         for (name, *rest), by_type in judged.items():
             for kind, evaluation in by_type.items():

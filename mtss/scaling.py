@@ -4,7 +4,7 @@
 
 # %% ../nbs/09e_scaling.ipynb #70309c1d
 from __future__ import annotations
-import contextlib, multiprocessing, re, tempfile, time, tracemalloc
+import contextlib, multiprocessing, tempfile, time, tracemalloc
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from pathlib import Path
@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from .comparisons import process_memory
 from .datasets import only_trained, with_splits
 from .draws import normal, permutation, uniform
 from .metrics import evaluate
@@ -99,12 +100,6 @@ def _evaluation(folder, average_precision=False):
 WORK = {'table': _table, 'sampling': _sampling, 'order of a pool': _order, 'evaluation': _evaluation, 'evaluation with mAP': lambda folder: _evaluation(folder, True)}
 
 # %% ../nbs/09e_scaling.ipynb #98ceb28b
-def _peak() -> float:   # bytes; NaN where the system does not tell
-    "The most memory that this process has held at once."
-    status = Path('/proc/self/status')
-    found = re.search(r'VmHWM:\s+(\d+) kB', status.read_text()) if status.exists() else None
-    return 1024 * int(found[1]) if found else float('nan')
-
 def _forget_peak() -> None:
     "Count the peak anew from here on, where the system can."
     with contextlib.suppress(OSError): Path('/proc/self/clear_refs').write_text('5')
@@ -113,14 +108,15 @@ def measure_work(
     name:str,           # one of `WORK`
     folder:str|Path,    # what `write_inputs` wrote
     warm_up:str|Path,   # the same for a few images
-) -> dict[str, float]:  # seconds, bytes
-    "Do a piece of work; sensible in a fresh process only."
+) -> dict[str, float]:  # seconds, bytes; NaN where the system does not tell
+    "Do a piece of work. In a fresh process no memory is there to be used again."
     WORK[name](Path(warm_up))()
     work = WORK[name](Path(folder))
+    def peak(): return process_memory().get('most', float('nan'))
     _forget_peak()
-    before, start = _peak(), time.perf_counter()
+    before, start = peak(), time.perf_counter()
     done = work()           # kept until the memory is read
-    return dict(seconds=time.perf_counter() - start, bytes=_peak() - before)
+    return dict(seconds=time.perf_counter() - start, bytes=peak() - before)
 
 # %% ../nbs/09e_scaling.ipynb #735ed384
 COLUMNS = ['work', 'size', 'dim', 'turn', 'metric', 'value']

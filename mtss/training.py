@@ -120,21 +120,22 @@ class _InTurn:
     "The draws of a step and their pixels; while one step after another is asked for, those to come are decoded ahead."
     def __init__(self,
         data:Dataset,    # where the images are
-        draws:Callable,  # first step → iterator over the steps from there on: tuples that begin with the rows
-        every:int=1,     # of how many steps one is asked for
+        draws:Callable,  # first share → iterator over the shares from there on: tuples that begin with the rows
+        share:tuple[int, int],   # which share of a step is wanted, and how many there are
     ):
-        self.data, self.draws, self.every, self._next = data, draws, every, None
+        self.data, self.draws, self.share, self._next = data, draws, share, None
 
     def __call__(self,
         step:int,  # from 0
-    ) -> tuple[tuple, np.ndarray]:
+    ) -> tuple[int, tuple, np.ndarray]:   # the share's number, counted through all steps; what was drawn; pixels
+        which, of = self.share
         if step != self._next:
-            draws, ahead = itertools.tee(itertools.islice(self.draws(step), 0, None, self.every))      # what is drawn for steps to come waits here until it is their turn
+            draws, ahead = itertools.tee(itertools.islice(self.draws(step * of + which), 0, None, of))      # what is drawn for steps to come waits here until it is their turn
             self._coming = zip(draws, self.data.in_order(rows for rows, *_ in ahead))
         self._next = None                                       # until the step is there: after an error everything begins anew
         found = next(self._coming)
-        self._next = step + self.every
-        return found
+        self._next = step + 1
+        return step * of + which, *found
 
 # %% ../nbs/07_training.ipynb #7d1a0b02
 def _teacher_draws(
@@ -170,17 +171,16 @@ class TeacherBatches:
         share:tuple[int, int]=(0, 1),  # which share of a step is wanted, and how many there are
     ):
         if negatives not in ('separate', 'in_batch'): raise ValueError(f"unknown negatives '{negatives}'; known: separate, in_batch")
-        self.batch, self.share, self.seed, self.size, self.device = part_of(batch, share), share, seed, size, device
+        self.batch, self.seed, self.size, self.device = part_of(batch, share), seed, size, device
         self.members, self.shares_per_epoch = ClassMembers(data.targets(name), data.rows('train')), max(1, epoch_images // self.batch)
-        self._in_turn = _InTurn(data, functools.partial(_teacher_draws, self.members, self.batch, self.shares_per_epoch, negatives, seed), share[1])
+        self._in_turn = _InTurn(data, functools.partial(_teacher_draws, self.members, self.batch, self.shares_per_epoch, negatives, seed), share)
 
     def __call__(self,
         step:int,  # from 0
     ) -> dict:     # images (positives, then separately drawn negatives), their rows, classes, and a bool mask B × images of each positive's negatives
-        step = step * self.share[1] + self.share[0]     # shares are numbered through, step by step
-        (rows, classes, negative), pixels = self._in_turn(step)
+        number, (rows, classes, negative), pixels = self._in_turn(step)
         # a rare class's image is drawn many times an epoch: number the view by the draw, not by the epoch
-        v = (step * self.batch * 2 + np.arange(len(rows))) % 2**20
+        v = (number * self.batch * 2 + np.arange(len(rows))) % 2**20
         images = view(torch.from_numpy(pixels).to(self.device), self.seed, rows, v, self.size)
         return dict(images=images, rows=rows, classes=torch.from_numpy(classes).to(self.device), negative=torch.from_numpy(negative).to(self.device))
 
@@ -241,16 +241,15 @@ class StudentBatches:
         share:tuple[int, int]=(0, 1),  # which share of a step is wanted, and how many there are
     ):
         if len(rows) < batch: raise ValueError(f'{len(rows)} images are fewer than one batch of {batch}: add images, or make the batch smaller')
-        self.rows, self.kept, self.views, self.share, self.seed, self.size, self.device = rows, kept, views, share, seed, size, device
+        self.rows, self.kept, self.views, self.seed, self.size, self.device = rows, kept, views, seed, size, device
         self.shares_per_epoch = len(rows) // part_of(batch, share)
-        self._in_turn = _InTurn(data, functools.partial(_student_draws, rows, part_of(batch, share), seed), share[1])
+        self._in_turn = _InTurn(data, functools.partial(_student_draws, rows, part_of(batch, share), seed), share)
 
     def __call__(self,
         step:int,  # from 0
     ) -> dict:     # images, and the teachers' embeddings of them where they are kept
-        step = step * self.share[1] + self.share[0]
-        (rows, positions), pixels = self._in_turn(step)
-        epoch = step // self.shares_per_epoch
+        number, (rows, positions), pixels = self._in_turn(step)
+        epoch = number // self.shares_per_epoch
         v = epoch if self.kept is None else epoch % self.views
         images = view(torch.from_numpy(pixels).to(self.device), self.seed, rows, v, self.size)
         if self.kept is None: return dict(images=images)
