@@ -65,7 +65,7 @@ PRESETS = dict(
                    Schedule(8, 32, .3, 'one_cycle', 2, momentum=.9, weight_decay=5e-4, evaluate_every=4, checkpoint_every=4),
                    Schedule(20, 32, .3, 'one_cycle', 4, momentum=.9, weight_decay=5e-4, evaluate_every=10, checkpoint_every=10)),
     # minutes on two cores
-    tiny  = Preset(dict(train=16_000, val=1500, test=2500, unlabeled=16_000), 64, 64, 'small', 128, 12_800, 'in_batch', 40_000,
+    tiny  = Preset(dict(train=16_000, val=1500, test=2500, unlabeled=16_000), 64, 48, 'small', 128, 12_800, 'in_batch', 40_000,
                    Schedule(500, 128, .3, 'one_cycle', 75, momentum=.9, weight_decay=5e-4),
                    Schedule(1250, 128, .3, 'one_cycle', 188, momentum=.9, weight_decay=5e-4, evaluate_every=250, checkpoint_every=250)),
     # about an hour on a GPU
