@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .datasets import Dataset
 from .metrics import Evaluation, label_ranks, metric_rows, pool
 from .models import Student, Teacher
-from .runs import (COLUMNS, GAMMAS, KS, Preset, configuration_key, difference_rows, judge_scores, keep_rows, load_for, origin_of, project_root, provenance, read_rows, replicate_numbers, resolve,
+from .runs import (COLUMNS, GAMMAS, KS, Preset, configuration_key, difference_rows, judge_scores, keep_rows, load_for, origin_of, project_root, provenance, read_rows, replicate_numbers, resolve, results_folder,
                        tagger_scores, teacher_scores, labels_of_test, train_classifiers, train_multi_label, train_student, train_teachers, tune_gamma, _started)
 from .store import content_key
 from .synthetic import DOMAINS
@@ -180,6 +180,7 @@ def run_or_read_models(
         kept = set(rows.loc[(rows['key'] == key) & (rows['replicate'] == n), ['model', 'gamma', 'beta']].itertuples(index=False, name=None))
         missing = [model for model in models if model not in kept]
         if not missing: print(f'replicate {n}: read from {Path(path).name}'); continue
+        results_folder(path)        # before hours are spent on what could not be kept
         replicate = Replicate(dataset, size, n, store, **source)
         judged = {model: models[model](replicate) for model in (models if data.fixed_test else missing)}    # a difference needs both its sides
         identity = dict(dataset=called, preset=preset, key=key, replicate=n)

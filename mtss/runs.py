@@ -32,8 +32,8 @@ __all__ = ['PRESETS', 'SAME_BITS', 'GAMMAS', 'IDENTITY', 'COLUMNS', 'KS', 'Prese
            'project_root', 'provenance', 'run_or_load', 'train_teachers', 'as_long_as_student', 'train_classifiers',
            'train_multi_label', 'tune_gamma', 'train_student', 'tagger_scores', 'teacher_scores', 'plan',
            'configuration_key', 'labels_of_test', 'judge_scores', 'replicate_numbers', 'check_run', 'origin_of',
-           'measure_replicate', 'difference_rows', 'read_rows', 'keep_rows', 'missing_replicates', 'run_or_read',
-           'gather_rows', 'check_parameters']
+           'measure_replicate', 'difference_rows', 'read_rows', 'results_folder', 'keep_rows', 'missing_replicates',
+           'run_or_read', 'gather_rows', 'check_parameters']
 
 # %% ../nbs/09_runs.ipynb #4bea5ad7
 @dataclass(frozen=True)
@@ -740,10 +740,10 @@ def read_rows(
     return rows
 
 # %% ../nbs/09_runs.ipynb #c3ed7ddb
-def _folder_of(
+def results_folder(
     path:str|Path,  # a file that is to be written
 ) -> Path:          # its folder, made if need be
-    "Raises `StoreError` where it cannot be made."
+    "The folder of a file of results. Raises `StoreError` where it cannot be made."
     return store_root(Path(path).absolute().parent)
 
 # %% ../nbs/09_runs.ipynb #c881e1af
@@ -755,7 +755,7 @@ def keep_rows(
 ) -> pd.DataFrame:       # all rows of the file
     "Add rows to a file of results. Raises `StoreError`."
     path = Path(path)
-    with locked(_folder_of(path)):
+    with locked(results_folder(path)):
         old = read_rows(path)
         parts = [part for part in (old, rows) if len(part)]
         every = pd.concat(parts, ignore_index=True).drop_duplicates(IDENTITY, keep='last').sort_values(IDENTITY, ignore_index=True)
@@ -812,7 +812,7 @@ def run_or_read(
     size, rows, beside = resolve(preset), read_rows(path), dict(yardstick=yardstick, longer=longer, unfocused=unfocused)
     data = load_for(dataset, size, 0, store, **source)
     missing = missing_replicates(rows, data, size, gamma, beta, replicates, **beside)
-    if missing: _folder_of(path)      # before hours are spent on what could not be kept
+    if missing: results_folder(path)      # before hours are spent on what could not be kept
     for n in replicate_numbers(replicates):
         if n not in missing: print(f'replicate {n}: read from {Path(path).name}'); continue
         new = measure_replicate(dataset, preset, gamma, beta, n, store=store, kept=_kept(rows, data, size, n), **beside, **source)

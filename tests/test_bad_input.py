@@ -7,6 +7,7 @@ from safetensors.torch import save_file
 from torch import nn
 from conftest import ROOT, little, papermill, photo, snapshot, trained, write_table
 from mtss.datasets import ImageError, TooManyUnreadable, load_dataset, read_image, with_splits
+from mtss.experiments import run_or_read_models
 from mtss.losses import check_beta, check_gamma
 from mtss.models import Backbone, BorrowedTeacher
 from mtss.runs import load_for, measure_replicate, plan, resolve, run_or_read, train_student, train_teachers
@@ -409,8 +410,10 @@ def test_a_store_that_cannot_be_written(use, tmp_path):
     refused(error, str(tmp_path/'file/store'), 'cannot write', 'Not a directory', 'MTSS_STORE')
     assert (tmp_path/'file').read_text() == 'kept'
 
-def test_rows_that_cannot_be_kept_are_refused_before_training(tmp_path, store):
-    with pytest.raises(StoreError) as error: run_or_read(unwritable(tmp_path)/'table1.csv', 'synthetic', 'smoke')
+@pytest.mark.parametrize('use', [lambda path: run_or_read(path, 'synthetic', 'smoke'), lambda path: run_or_read_models(path, {('teacher', '1', ''): lambda replicate: replicate.judge(replicate.teachers(1))}, 'synthetic', 'smoke')],
+                         ids=['table 1', 'an experiment'])
+def test_rows_that_cannot_be_kept_are_refused_before_training(use, tmp_path, store):
+    with pytest.raises(StoreError) as error: use(unwritable(tmp_path)/'table1.csv')
     refused(error, str(tmp_path/'file/store'), 'cannot write')
     assert not (store/'runs').exists() and (tmp_path/'file').read_text() == 'kept'
 
