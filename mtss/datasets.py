@@ -4,7 +4,7 @@
 
 # %% ../nbs/02_datasets.ipynb #931e8d31
 from __future__ import annotations
-import dataclasses, functools, hashlib, inspect, io, json, os, shutil, struct, sys, warnings
+import dataclasses, functools, hashlib, inspect, io, itertools, json, os, shutil, struct, sys, warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,6 +143,28 @@ class FromFiles:
             if isinstance(found, ImageError): raise found
             yield found.numpy()
 
+# %% ../nbs/02_datasets.ipynb #8d2c51ab
+_PART = 64      # images that a worker decodes at a time
+
+class _Decoding:
+    "What worker processes do: decode some images, whatever they are."
+    def __init__(self,
+        files:list[Path],       # all of them
+        boxes:np.ndarray|None,  # float, N × 4, NaN where a row has none
+        size:int,               # side of the squares, in pixels
+    ):
+        self.files, self.boxes, self.size = files, boxes, size
+
+    def _one(self, n):
+        try: return *reversed(_read_file(self.files[n], self.size, None if self.boxes is None else self.boxes[n])), None
+        except (ImageError, OSError, ValueError) as error: return np.zeros((self.size, self.size, 3), np.uint8), bytes(16), str(error)
+
+    def __getitems__(self,
+        rows,       # which of the files
+    ) -> tuple:     # uint8, n × size × size × 3; digests; why an image cannot be read, or None, for each
+        squares, digests, why = zip(*map(self._one, rows))
+        return np.stack(squares), digests, why
+
 # %% ../nbs/02_datasets.ipynb #351e5f54
 class TooManyUnreadable(ValueError):
     "More images than the stated share cannot be read."
@@ -176,18 +198,18 @@ def image_store(
         digests = ChunkedArray(folder/'digests', (len(files), 16), 'uint8', chunk=512)
         report  = folder/'unreadable.json'
         unreadable = json.loads(report.read_text()) if report.exists() else {}
-        def decode(n):
-            try: return *_read_file(files[n], size, None if boxes is None else boxes[n]), None
-            except (ImageError, OSError, ValueError) as error: return bytes(16), np.zeros((size, size, 3), np.uint8), str(error)
         missing = sorted({*digests.missing(), *(pixels.missing() if pixels else [])})       # an earlier pass may have kept the digests alone
         if missing:
-            with ThreadPoolExecutor(_CORES) as threads, tqdm(total=sum(b - a for a, b in missing), desc='decoding images', unit='image', leave=False) as bar:
+            parts = [range(n, min(n + _PART, stop)) for start, stop in missing for n in range(start, stop, _PART)]
+            many = sum(map(len, parts)) > 1000              # else processes would take longer to start than to decode
+            decoded = iter(DataLoader(_Decoding(files, boxes, size), batch_sampler=parts, collate_fn=tuple, generator=torch.Generator(), **(WORKERS if many else {})))    # training's random numbers are not touched
+            with tqdm(total=sum(map(len, parts)), desc='decoding images', unit='image', leave=False) as bar:
                 for start, stop in missing:
-                    decoded = list(threads.map(decode, range(start, stop)))
-                    unreadable |= {str(n): why for n, (_, _, why) in zip(range(start, stop), decoded) if why}
+                    squares, known, why = zip(*itertools.islice(decoded, -(-(stop - start) // _PART)))
+                    unreadable |= {str(n): reason for n, reason in enumerate(itertools.chain(*why), start) if reason}
                     atomic_write(report, json.dumps(unreadable))
-                    if pixels: pixels.write(start, np.stack([image for _, image, _ in decoded]))
-                    digests.write(start, np.frombuffer(b''.join(digest for digest, _, _ in decoded), np.uint8).reshape(-1, 16))
+                    if pixels: pixels.write(start, np.concatenate(squares))
+                    digests.write(start, np.frombuffer(b''.join(itertools.chain(*known)), np.uint8).reshape(-1, 16))
                     bar.update(stop - start)
     unreadable = {int(n): why for n, why in unreadable.items()}
     if len(unreadable) > max_unreadable * len(files):

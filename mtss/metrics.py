@@ -235,7 +235,7 @@ def evaluate_scores(
     scores,                       # N × C array or tensor, or a function (range of images, range of classes) → their scores
     labels,                       # N × C, bool: array, memory map, tensor or scipy.sparse CSR
     ks=(1, 3, 5),                 # whole numbers of at least 1
-    chunk:int=4096,               # images at a time
+    chunk:int=2048,               # images at a time
     average_precision:bool=True,  # mAP as well: takes longer
 ) -> Evaluation:
     "All metrics of one attribute type from scores that are at hand or can be computed."
@@ -257,7 +257,7 @@ def evaluate(
     label_embeddings,             # C × D: tensor or array
     labels,                       # N × C, bool: array, memory map, tensor or scipy.sparse CSR
     ks=(1, 3, 5),                 # whole numbers of at least 1
-    chunk:int=4096,               # images at a time
+    chunk:int=2048,               # images at a time
     average_precision:bool=True,  # mAP as well: takes longer
 ) -> Evaluation:
     "All metrics of one attribute type from embeddings and a dictionary, by cosine."
@@ -315,7 +315,7 @@ def _resampled(
     k:int,
     times:int,              # bootstrap samples
     seed:int,
-    chunk:int=4096,         # images at a time
+    chunk:int=2048,         # images at a time
 ) -> np.ndarray:            # the metric of each sample
     "A metric of bootstrap samples of the images."
     groups = ranks.label if metric == 'balanced_accuracy' else np.zeros_like(ranks.label)       # sums per class, or one for all
