@@ -40,18 +40,20 @@ def test_a_step_is_the_same_wherever_one_begins(both):
         del files
         assert not multiprocessing.active_children()
 
-def test_the_pixels_are_those_of_the_store(tmp_path):
+@pytest.mark.parametrize('n', [40, 1100], ids=['decoded here', 'decoded by processes'])
+def test_the_pixels_are_those_of_the_store(n, tmp_path):
     "With boxes, and with files that cannot be read."
-    table = pd.read_csv(write_table(tmp_path/'photos', 40))
+    table = pd.read_csv(write_table(tmp_path/'photos', n))
     (tmp_path/'photos/images/3.png').write_text('not a picture')
     (tmp_path/'photos/images/5.png').unlink()
-    boxes = np.where(np.arange(40)[:, None] % 2, [[2., 1., 13., 15.]], np.nan)
+    boxes = np.where(np.arange(n)[:, None] % 2, [[2., 1., 13., 15.]], np.nan)
     found = [image_store(tmp_path/'photos', list(table['image']), boxes, 12, tmp_path/f'{ahead}', .1, ahead) for ahead in (True, False)]
     (pixels, digests, unreadable), (files, same_digests, same_unreadable) = found
     assert list(unreadable) == [3, 5] and unreadable == same_unreadable and np.array_equal(digests, same_digests)
     assert np.array_equal(pixels, files[:]) and not files[3].any() and files[5].dtype == pixels.dtype
-    assert np.array_equal(np.concatenate(list(files.in_order(np.arange(40).reshape(8, 5)))), pixels)
-    with pytest.raises(IndexError): files[40]
+    assert np.array_equal(np.concatenate(list(files.in_order(np.arange(n).reshape(-1, 5)))), pixels)
+    with pytest.raises(IndexError): files[n]
+    assert not multiprocessing.active_children()
 
 @pytest.fixture
 def disk(monkeypatch):
