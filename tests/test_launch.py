@@ -1,5 +1,5 @@
 """One network trained by two processes: the same steps as by one, and what becomes of a process that dies."""
-import os, signal, subprocess, sys, time
+import os, signal, statistics, subprocess, sys, time
 import pytest
 import torch
 from mtss.training import load_tensors
@@ -89,3 +89,29 @@ def test_a_killed_process_ends_the_run_and_it_resumes(by_two, tmp_path):
     assert code == 0, err[-2000:]
     assert 'resumed at step' in out
     for name, tensor in weights(by_two[0]).items(): assert torch.equal(weights(folder)[name], tensor)
+
+REPLICATES = '''
+import sys
+from mtss.runs import load_for, processes, resolve, train_student, train_teachers
+
+often = dict(batch=128, lr=.3, shape='one_cycle', momentum=.9, weight_decay=5e-4, evaluate_every=50, checkpoint_every=50)
+preset = resolve('tiny', sizes=dict(train=3000, val=1000, test=10, unlabeled=1000), image_size=32, view_size=32, teacher=dict(steps=100, warmup=15, **often), student=dict(steps=200, warmup=30, **often))
+for n in range(5):
+    data = load_for('synthetic', preset, n, sys.argv[1])
+    teachers = train_teachers(data, 1, preset, n, sys.argv[1])
+    student = train_student(data, teachers, 1, preset, n, sys.argv[1])
+    if processes().is_main_process: print('SCORES', sum(teacher.record['best_score'] for teacher in teachers.values()) / len(teachers), student.record['best_score'])
+'''
+
+@pytest.mark.slow
+def test_two_processes_of_half_the_batch_end_within_the_spread_of_one(tmp_path):
+    "With batch normalisation and negatives of the own share: other weights, as good ones. F1@1 on `val` of the teachers, and of the student, over five replicates."
+    (tmp_path/'program.py').write_text(REPLICATES)
+    found = {}
+    for count, launcher in (1, [sys.executable]), (2, [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']):
+        done = subprocess.run([*launcher, str(tmp_path/'program.py'), str(tmp_path/f'store {count}')], env=os.environ | dict(OMP_NUM_THREADS='1'), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        found[count] = list(zip(*[map(float, line.split()[1:]) for line in done.stdout.splitlines() if line.startswith('SCORES')]))
+    for who, one, two in zip(('teachers', 'student'), found[1], found[2]):
+        print(f'{who}: {statistics.mean(one):.4f} ± {statistics.stdev(one):.4f} by one process, {statistics.mean(two):.4f} ± {statistics.stdev(two):.4f} by two (mean and standard deviation of {len(one)})')
+        assert len(one) == len(two) == 5 and min(one) <= statistics.mean(two) <= max(one)
