@@ -156,14 +156,14 @@ class _Decoding:
         self.files, self.boxes, self.size = files, boxes, size
 
     def _one(self, n):
-        try: return *reversed(_read_file(self.files[n], self.size, None if self.boxes is None else self.boxes[n])), None
-        except (ImageError, OSError, ValueError) as error: return np.zeros((self.size, self.size, 3), np.uint8), bytes(16), str(error)
+        try: return *_read_file(self.files[n], self.size, None if self.boxes is None else self.boxes[n]), None
+        except (ImageError, OSError, ValueError) as error: return bytes(16), np.zeros((self.size, self.size, 3), np.uint8), str(error)
 
     def __getitems__(self,
         rows,       # which of the files
-    ) -> tuple:     # uint8, n × size × size × 3; digests; why an image cannot be read, or None, for each
-        squares, digests, why = zip(*map(self._one, rows))
-        return np.stack(squares), digests, why
+    ) -> tuple:     # digests; uint8, n × size × size × 3; why an image cannot be read, or None, for each
+        digests, squares, why = zip(*map(self._one, rows))
+        return digests, np.stack(squares), why
 
 # %% ../nbs/02_datasets.ipynb #351e5f54
 class TooManyUnreadable(ValueError):
@@ -201,11 +201,13 @@ def image_store(
         missing = sorted({*digests.missing(), *(pixels.missing() if pixels else [])})       # an earlier pass may have kept the digests alone
         if missing:
             parts = [range(n, min(n + _PART, stop)) for start, stop in missing for n in range(start, stop, _PART)]
-            many = sum(map(len, parts)) > 1000              # else processes would take longer to start than to decode
-            decoded = iter(DataLoader(_Decoding(files, boxes, size), batch_sampler=parts, collate_fn=tuple, generator=torch.Generator(), **(WORKERS if many else {})))    # training's random numbers are not touched
-            with tqdm(total=sum(map(len, parts)), desc='decoding images', unit='image', leave=False) as bar:
+            total = sum(map(len, parts))
+            own = torch.Generator()                         # training's random numbers are not touched
+            workers = WORKERS if total > 1000 else {}       # for a few, processes would take longer to start than to decode
+            decoded = iter(DataLoader(_Decoding(files, boxes, size), batch_sampler=parts, collate_fn=tuple, generator=own, **workers))
+            with tqdm(total=total, desc='decoding images', unit='image', leave=False) as bar:
                 for start, stop in missing:
-                    squares, known, why = zip(*itertools.islice(decoded, -(-(stop - start) // _PART)))
+                    known, squares, why = zip(*itertools.islice(decoded, -(-(stop - start) // _PART)))
                     unreadable |= {str(n): reason for n, reason in enumerate(itertools.chain(*why), start) if reason}
                     atomic_write(report, json.dumps(unreadable))
                     if pixels: pixels.write(start, np.concatenate(squares))

@@ -43,15 +43,19 @@ fit(objective, batches, Schedule(60, 16, .1, momentum=.9, evaluate_every=20, che
 save_tensors(folder/f'end {process.process_index}.safetensors', objective.state_dict())
 '''
 
+def start(program, processes, *arguments):
+    "A Python file run by some processes, a thread each."
+    launcher = [sys.executable] if processes == 1 else [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', str(processes)]
+    return subprocess.Popen([*launcher, str(program), *map(str, arguments)], env=os.environ | dict(OMP_NUM_THREADS='1'), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
 def begin(folder, processes, pause=0.):
     folder.mkdir(exist_ok=True)
     program = folder/'program.py'
     program.write_text(PROGRAM)
-    launcher = [sys.executable] if processes == 1 else [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', str(processes)]
-    return subprocess.Popen([*launcher, str(program), str(folder), str(pause)], env=os.environ | dict(OMP_NUM_THREADS='1'), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return start(program, processes, folder, pause)
 
-def ended(running):
-    out, err = running.communicate(timeout=300)
+def ended(running, timeout=300):
+    out, err = running.communicate(timeout=timeout)
     return running.returncode, out, err
 
 def weights(folder, process=0): return load_tensors(folder/f'end {process}.safetensors')[0]
@@ -108,10 +112,10 @@ def test_two_processes_of_half_the_batch_end_within_the_spread_of_one(tmp_path):
     "With batch normalisation and negatives of the own share: other weights, as good ones. F1@1 on `val` of the teachers, and of the student, over five replicates."
     (tmp_path/'program.py').write_text(REPLICATES)
     found = {}
-    for count, launcher in (1, [sys.executable]), (2, [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']):
-        done = subprocess.run([*launcher, str(tmp_path/'program.py'), str(tmp_path/f'store {count}')], env=os.environ | dict(OMP_NUM_THREADS='1'), capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-2000:]
-        found[count] = list(zip(*[map(float, line.split()[1:]) for line in done.stdout.splitlines() if line.startswith('SCORES')]))
+    for processes in 1, 2:
+        code, out, err = ended(start(tmp_path/'program.py', processes, tmp_path/f'store {processes}'), timeout=None)
+        assert code == 0, err[-2000:]
+        found[processes] = list(zip(*[map(float, line.split()[1:]) for line in out.splitlines() if line.startswith('SCORES')]))
     for who, one, two in zip(('teachers', 'student'), found[1], found[2]):
         print(f'{who}: {statistics.mean(one):.4f} ± {statistics.stdev(one):.4f} by one process, {statistics.mean(two):.4f} ± {statistics.stdev(two):.4f} by two (mean and standard deviation of {len(one)})')
         assert len(one) == len(two) == 5 and min(one) <= statistics.mean(two) <= max(one)
