@@ -433,7 +433,7 @@ def train_student(
         return batches, lambda _: val_f1(data, scores)
     objective = StudentObjective(student, teachers, beta).to(device)
     key, record = run_or_load(config, objective, begin, schedule, f'student of {len(teachers)} teachers, β = {beta:g}', store)
-    tagger = Tagger(data.schema, student, dictionaries, preset.backbone, preset.view_size, key=key)
+    tagger = Tagger(data.schema, student, dictionaries, preset.backbone, data.image_size, preset.view_size, key=key)
     tagger.record = record
     _calibrate(tagger, data)
     return tagger
@@ -457,7 +457,7 @@ def tagger_scores(
     rows:np.ndarray,  # N rows
 ) -> dict[str, Tensor]:  # {attribute type: N × C}
     "A student's scores for some images."
-    embeddings = embed(tagger.student, data, rows, tagger.image_size, next(tagger.student.parameters()).device)
+    embeddings = embed(tagger.student, data, rows, tagger.view_size, next(tagger.student.parameters()).device)
     return {name: cosine_scores(embeddings[name], tagger.label_embeddings[name]) for name in data.schema.names}
 
 def teacher_scores(

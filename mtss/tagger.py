@@ -73,6 +73,13 @@ def correct_by_prior(
     return s * scores.double() + tau * _log_prior(prior)
 
 # %% ../nbs/08_tagger.ipynb #454a4345
+def _looked_at(
+    images:Tensor,  # float in [0, 1], B × 3 × size × size
+    size:int,       # side of what the student looks at, in pixels
+) -> Tensor:
+    "As `plain_view` makes it of stored pixels."
+    return images if images.shape[-1] == size else F.interpolate(images, (size, size), mode='bilinear', antialias=True, align_corners=False)
+
 class Tagger:
     "Schema, preprocessing, student and dictionaries in one object."
     def __init__(self,
@@ -80,11 +87,13 @@ class Tagger:
         student:Student,                     # images → {attribute type: embedding}
         label_embeddings:dict[str, Tensor],  # {attribute type: C × D}, the teachers', frozen
         backbone:str,                        # the student's, by name
-        image_size:int,                      # side of the pictures that it takes, in pixels
+        image_size:int,                      # side of the pictures that it takes, in pixels: that of the stored photos it has learned from
+        view_size:int|None=None,             # side that the student looks at them in; None: as they are
         temperatures:dict[str, float]|None=None,  # {attribute type: s}; None: 1
         key:str='',                          # the student's name in the store
     ):
-        self.schema, self.student, self.backbone, self.image_size, self.key = schema, student.eval(), backbone, image_size, key
+        self.schema, self.student, self.backbone, self.key = schema, student.eval(), backbone, key
+        self.image_size, self.view_size = image_size, view_size or image_size
         self.label_embeddings = {name: label_embeddings[name].detach().cpu() for name in schema.names}
         self.temperatures = temperatures or {name: 1. for name in schema.names}
 
@@ -94,7 +103,7 @@ class Tagger:
     ) -> dict[str, Tensor]:    # {attribute type: B × C cosines}
         "The cosine of every class."
         device = next(self.student.parameters()).device
-        embeddings = self.student(images.to(device))
+        embeddings = self.student(_looked_at(images, self.view_size).to(device))
         return {name: cosine_scores(embeddings[name].cpu(), self.label_embeddings[name]) for name in self.schema.names}
 
     def confidences(self,
@@ -135,17 +144,20 @@ def _many(source) -> bool:
 def predict(self:Tagger,
     source,                   # a path, a PIL image, a uint8 array H × W × 3, a float tensor 3 × H × W in [0, 1]; or several
     top:int=3,                # how many classes of each type
-    min_confidence:float=0.,  # classes below are left out: a skirt has no sleeves
+    min_confidence:float|dict[str, float]=0.,  # classes below are left out, for a skirt has no sleeves; one number, or one for each attribute type
     boxes=None,               # x0 y0 x1 y1 of the garment in pixels, as the training photos had them; for several images one each, None where there is none
 ) -> dict|list[dict]:         # {attribute type: [(class, confidence), …]}, one for each image
     "Tag one image, or several. Raises `ImageError`, naming the file, and `ValueError` where boxes do not fit the images."
     sources, found = (list(source) if _many(source) else [source]), []
     boxes = [None] * len(sources) if boxes is None else list(boxes) if _many(source) else [boxes]
     if len(boxes) != len(sources) or any(box is not None and len(box) != 4 for box in boxes): raise ValueError(f'{len(boxes)} boxes for {len(sources)} images: give one of four numbers, x0 y0 x1 y1, for each')
+    least = min_confidence if isinstance(min_confidence, dict) else dict.fromkeys(self.schema.names, min_confidence)
+    missing = set(self.schema.names) - set(least)
+    if missing: raise ValueError(f"min_confidence has no value for {', '.join(sorted(missing))}: give one for each attribute type")
     for start in range(0, len(sources), 256):
         batch = torch.cat([_as_input(one, self.image_size, box) for one, box in zip(sources[start:start + 256], boxes[start:start + 256])])
         ranked = {name: values.topk(min(top, values.shape[1])) for name, values in self.confidences(batch).items()}
-        found += [{name: [(self.schema[name].classes[c], round(p, 4)) for p, c in zip(values[n].tolist(), classes[n].tolist()) if p >= min_confidence]
+        found += [{name: [(self.schema[name].classes[c], round(p, 4)) for p, c in zip(values[n].tolist(), classes[n].tolist()) if p >= least[name]]
                    for name, (values, classes) in ranked.items()} for n in range(len(batch))]
     return found if _many(source) else found[0]
 
@@ -158,7 +170,7 @@ def save(self:Tagger,
     "Write the tagger as one file. Raises `StoreError`."
     tensors = {f'student/{name}': tensor for name, tensor in self.student.state_dict().items()}
     tensors |= {f'label_embeddings/{name}': tensor for name, tensor in self.label_embeddings.items()}
-    save_tensors(path, tensors, kind='tagger', schema=self.schema.to_json(), backbone=self.backbone, image_size=self.image_size,
+    save_tensors(path, tensors, kind='tagger', schema=self.schema.to_json(), backbone=self.backbone, image_size=self.image_size, view_size=self.view_size,
                  temperatures=self.temperatures, key=self.key)
 
 Tagger.save = save
@@ -176,12 +188,12 @@ def load(cls,
         part = lambda prefix: {name[len(prefix):]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
         dictionaries = part('label_embeddings/')
         if {name: len(dictionary) for name, dictionary in dictionaries.items()} != {kind.name: len(kind) for kind in schema}: raise refused
-        size, temperatures = record['image_size'], record['temperatures']
-        if type(size) is not int or not 8 <= size <= 4096: raise refused
+        size, view_size, temperatures = record['image_size'], record['view_size'], record['temperatures']
+        if type(size) is not int or type(view_size) is not int or not 8 <= view_size <= size <= 4096: raise refused
         if temperatures.keys() != dictionaries.keys() or not all(isinstance(t, float) and 0 < t < np.inf for t in temperatures.values()): raise refused
         student = Student(record['backbone'], {name: dictionaries[name].shape[1] for name in schema.names})
         student.load_state_dict(part('student/'))
-        return cls(schema, student, dictionaries, record['backbone'], size, temperatures, record['key'])
+        return cls(schema, student, dictionaries, record['backbone'], size, view_size, temperatures, record['key'])
     except (AttributeError, CheckpointError, KeyError, TypeError, ValueError, RuntimeError): raise refused from None
 
 Tagger.load = classmethod(load)
@@ -191,11 +203,12 @@ class _Scores(nn.Module):
     "The network that is exported: images → cosines of every type."
     def __init__(self, tagger):
         super().__init__()
-        self.student = tagger.student
+        self.student, self.view_size = tagger.student, tagger.view_size
         for n, name in enumerate(tagger.schema.names): self.register_buffer(f'dictionary{n}', tagger.label_embeddings[name])
 
     def forward(self, images):
-        return tuple(cosine_scores(embedding, getattr(self, f'dictionary{n}')) for n, embedding in enumerate(self.student(images).values()))
+        embeddings = self.student(_looked_at(images, self.view_size))
+        return tuple(cosine_scores(embedding, getattr(self, f'dictionary{n}')) for n, embedding in enumerate(embeddings.values()))
 
 # %% ../nbs/08_tagger.ipynb #80f5f0ec
 def export_onnx(self:Tagger,

@@ -672,6 +672,7 @@ def test_load_refuses_a_file_that_is_no_tagger(finished, tagger, tmp_path):
         'a class less': lambda: rewritten(schema=json.dumps(schema | {first: schema[first][:-1]})),
         'another backbone': lambda: rewritten(backbone='resnet18'), 'an unknown backbone': lambda: rewritten(backbone='vgg'),
         'an image size that is none': lambda: rewritten(image_size=10**6), 'an image size as text': lambda: rewritten(image_size='32'),
+        'a view larger than the image': lambda: rewritten(view_size=4000), 'a view that is none': lambda: rewritten(view_size=None),
         'no temperatures': lambda: rewritten(temperatures={}), 'a temperature that is none': lambda: rewritten(temperatures=dict.fromkeys(schema, -1.)),
         'half the weights': lambda: rewritten({name: tensor for name, tensor in tensors.items() if 'branches.0' not in name}),
     }

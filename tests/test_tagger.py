@@ -3,9 +3,10 @@ import json, subprocess, sys
 import numpy as np, onnx, onnxruntime, pytest, torch
 from PIL import Image
 from conftest import little, photo, trained
-from mtss.datasets import read_image
-from mtss.models import BorrowedTeacher
+from mtss.datasets import load_dataset, read_image
+from mtss.models import BorrowedTeacher, cosine_scores
 from mtss.runs import judge_scores, load_for, tagger_scores, teacher_scores, train_student, train_teachers
+from mtss.tagger import Tagger
 from mtss.views import plain_view
 
 @pytest.fixture(scope='module')
@@ -49,6 +50,31 @@ def test_onnx_says_what_it_gives(session, tagger):
     assert {name: list(tagger.schema[name].classes) for name in tagger.schema.names} == json.loads(record['schema'])
     assert json.loads(record['temperatures']) == tagger.temperatures and record['image_size'] == '16'
     assert session.get_inputs()[0].shape[1:] == [3, 16, 16] and isinstance(session.get_inputs()[0].shape[0], str)
+
+def test_a_file_is_seen_as_the_photos_that_were_judged(tagger, tmp_path):
+    "Stored at one size and looked at in another: reports, confidences, `predict` and ONNX see the same pixels of a large photo."
+    files = [f'{n}.jpg' for n in range(6)]
+    for n, file in enumerate(files): Image.fromarray(photo(n, 400)).resize((300, 400)).save(tmp_path/file, quality=90)
+    kind = tagger.schema.names[0]
+    (tmp_path/'annotations.csv').write_text(f'image,split,{kind}\n' + ''.join(f'{file},{split},{tagger.schema[kind].classes[n % 2]}\n' for n, (file, split) in enumerate(zip(files, ['train'] * 4 + ['val', 'test']))))
+    stored = load_dataset(tmp_path/'annotations.csv', image_size=40, store=tmp_path/'store').pixels[np.arange(6)]
+    tagger = Tagger(tagger.schema, tagger.student, tagger.label_embeddings, tagger.backbone, 40, 16, tagger.temperatures)
+    judged = tagger.student(plain_view(stored, 16))[kind]
+    seen = tagger.scores(plain_view(stored))
+    assert torch.allclose(seen[kind], cosine_scores(judged, tagger.label_embeddings[kind]), atol=1e-6)
+    confidences = tagger.confidences(plain_view(stored))
+    for n, tags in enumerate(tagger.predict([tmp_path/file for file in files], top=1)):
+        assert all(abs(best[0][1] - confidences[name][n].max()) < 1e-3 for name, best in tags.items())
+    tagger.save(tmp_path/'tagger.safetensors'); tagger.export_onnx(tmp_path/'tagger.onnx')
+    assert (again := Tagger.load(tmp_path/'tagger.safetensors')).image_size == 40 and again.view_size == 16
+    agree(onnxruntime.InferenceSession(tmp_path/'tagger.onnx', providers=['CPUExecutionProvider']), tagger, plain_view(stored))
+
+def test_each_type_may_have_its_own_threshold(tagger):
+    photos = [photo(n, 32) for n in range(4)]
+    everything, first = tagger.predict(photos, top=99), tagger.schema.names[0]
+    thresholds = {name: 2. if name == first else 0. for name in tagger.schema.names}      # above 1: never sure enough
+    assert tagger.predict(photos, top=99, min_confidence=thresholds) == [tags | {first: []} for tags in everything]
+    with pytest.raises(ValueError, match=f"min_confidence has no value for .*{first}"): tagger.predict(photos, min_confidence={})
 
 ELSEWHERE = '''
 import json, sys
