@@ -99,7 +99,7 @@ def test_the_picture_is_shown_from_its_points_and_made_when_asked(shared, tmp_pa
     text = job(shared, attribute_type='colour', picture=True)
     assert 'colour: the points of the picture were made' in text and ': training ' not in text
     both = pd.read_csv(tmp_path/'rows/fig7_points.csv')
-    assert set(both['attribute_type']) == {'category', 'colour'} and both[:len(points)].equals(points)
+    assert set(both['attribute_type']) == {'pattern', 'colour'} and both[:len(points)].equals(points)
 
 # --- where the images are few
 
