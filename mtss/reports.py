@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from .datasets import Dataset
+from .draws import uniform
 from .metrics import bootstrap_variance, class_table, evaluate_scores, prior_scores, reliability
 
 # %% auto #0
 __all__ = ['NEVER', 'wilson', 'type_report', 'too_few', 'no_better', 'worst_classes', 'confused_pairs', 'surest_errors',
-           'contact_sheet', 'reliability_diagram', 'threshold_for', 'fill_gaps']
+           'contact_sheet', 'error_by_chance', 'reliability_diagram', 'threshold_for', 'fill_gaps']
 
 # %% ../nbs/08b_reports.ipynb #b77dc778
 def wilson(
@@ -113,12 +114,21 @@ def contact_sheet(
     return fig
 
 # %% ../nbs/08b_reports.ipynb #c62c6e10
+def error_by_chance(
+    confidence:np.ndarray,   # N numbers in [0, 1]
+    groups:int=10,           # as in `mtss.metrics.reliability`
+    times:int=100,           # how often it is played
+) -> float:                  # in [0, 1]
+    "The calibration error of a model that is right exactly as often as it says: what few answers show by chance alone."
+    right = uniform(0, 'answers of a calibrated model', np.arange(len(confidence)), times) < np.asarray(confidence)[:, None]
+    return float(np.mean([reliability(confidence, right[:, n], groups)['calibration_error'] for n in range(times)]))
+
 def reliability_diagram(
     answers:dict[str, tuple[np.ndarray, np.ndarray]],  # {attribute type: how sure of its first answer, whether that was right}
     groups:int=10,         # of equal size
 ) -> Figure:
     "How often answers of each confidence are right, a panel per type."
-    fig, axes = plt.subplots(1, len(answers), figsize=(2.6 * len(answers) + .6, 2.9), sharey=True, squeeze=False)
+    fig, axes = plt.subplots(1, len(answers), figsize=(2.6 * len(answers) + .6, 3.1), sharey=True, squeeze=False)
     for ax, (name, (confidence, right)) in zip(axes.flat, answers.items()):
         parts = np.array_split(np.argsort(confidence, kind='stable'), min(groups, len(confidence)))
         sure, correct = (np.array([values[part].mean() for part in parts]) for values in (confidence, right))
@@ -127,7 +137,7 @@ def reliability_diagram(
         ax.plot([0, 1], [0, 1], color='lightgrey', lw=1)
         ax.errorbar(sure, correct, np.maximum(0, [correct - middle + half, middle + half - correct]), fmt='o-', ms=3, lw=1, capsize=2)
         error = reliability(confidence, right, groups)['calibration_error']
-        ax.set_title(f'{name}\ncalibration error {100 * error:.1f} points', fontsize=9); ax.set_xlabel('confidence'); ax.set_xlim(0, 1); ax.set_ylim(0, 1.02)
+        ax.set_title(f'{name}\ncalibration error {100 * error:.1f} points\n(by chance {100 * error_by_chance(confidence, groups):.1f})', fontsize=9); ax.set_xlabel('confidence'); ax.set_xlim(0, 1); ax.set_ylim(0, 1.02)
     axes[0, 0].set_ylabel('right')
     fig.tight_layout()
     plt.close(fig)
