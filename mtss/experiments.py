@@ -246,6 +246,7 @@ def judge_claims(
     for _, claim in claims[claims['claim'].isin(names)].iterrows():
         judged = judge(claim, rows, {kind.name: len(kind) for kind in data.schema})
         tables.append(judged.table[judged.table['replicates'] > 0].assign(claim=judged.claim + judged.part))
-        print(f"{judged.claim}{judged.part}  {claim['statement']}\n     {f'{judged.verdict}: {judged.reason}' if len(tables[-1]) else 'no rows yet'}\n")
+        comparable = len(rows) and (len(tables[-1]) or not len(judged.table))        # nothing to compare, as where every type has two classes, is an answer too
+        print(f"{judged.claim}{judged.part}  {claim['statement']}\n     {f'{judged.verdict}: {judged.reason}' if comparable else 'no rows yet'}\n")
     shown = pd.concat([table for table in tables if len(table)] or tables)[['claim', 'attribute_type', 'a', 'b', 'k', 'replicates', 'mean', 'low', 'high']]
     return shown.assign(**{name: 100 * shown[name].astype(float) for name in ('mean', 'low', 'high')}).reset_index(drop=True)

@@ -137,7 +137,7 @@ def reliability_diagram(
         ax.plot([0, 1], [0, 1], color='lightgrey', lw=1)
         ax.errorbar(sure, correct, np.maximum(0, [correct - middle + half, middle + half - correct]), fmt='o-', ms=3, lw=1, capsize=2)
         error = reliability(confidence, right, groups)['calibration_error']
-        ax.set_title(f'{name}\ncalibration error {100 * error:.1f} points\n(by chance {100 * error_by_chance(confidence, groups):.1f})', fontsize=9); ax.set_xlabel('confidence'); ax.set_xlim(0, 1); ax.set_ylim(0, 1.02)
+        ax.set_title(f'{name}\ncalibration error {100 * error:.1f} points\n(by chance {100 * error_by_chance(confidence, groups):.1f})', fontsize=9, parse_math=False); ax.set_xlabel('confidence'); ax.set_xlim(0, 1); ax.set_ylim(0, 1.02)
     axes[0, 0].set_ylabel('right')
     fig.tight_layout()
     plt.close(fig)

@@ -106,7 +106,7 @@ def _from_csv(
     failed,         # reasons → the error to raise
 ) -> pd.DataFrame:
     "Rows of text, all as long as the header."
-    if not source.strip(): raise failed('the file is empty: its first row must name the columns, `image` and `split` among them')
+    if not source.strip(): raise failed('the file is empty: its first row must name the columns, `image` among them')
     lines = io.TextIOWrapper(io.BytesIO(source.rstrip(b'\r\n')), 'utf-8', newline='')
     reader, rows, begun, alike = csv.reader(lines, strict=True), [], 1, {}
     def shared(cell): return alike.setdefault(cell, cell) if len(alike) < 100_000 else alike.get(cell, cell)   # one string for equal cells: a million rows need less memory

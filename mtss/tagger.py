@@ -94,6 +94,7 @@ class Tagger:
     ):
         self.schema, self.student, self.backbone, self.key = schema, student.eval(), backbone, key
         self.image_size, self.view_size = image_size, view_size or image_size
+        if self.view_size > image_size: raise ValueError(f'view_size={view_size} is larger than image_size={image_size}: there would be nothing more to see')
         self.label_embeddings = {name: label_embeddings[name].detach().cpu() for name in schema.names}
         self.temperatures = temperatures or {name: 1. for name in schema.names}
 
@@ -180,7 +181,7 @@ def load(cls,
     path:str|Path,  # what `save` wrote
 ) -> Tagger:
     "Read a tagger. Raises `CheckpointError` where the file is cut short or something else."
-    refused = CheckpointError(f'{path} is not a whole tagger: give the path of a file that Tagger.save wrote')
+    refused = CheckpointError(f'{path} is not a whole tagger: give the path of a file that Tagger.save of this version wrote')
     try:
         tensors, record = load_tensors(path)
         if record['kind'] != 'tagger': raise refused
