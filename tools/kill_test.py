@@ -27,7 +27,7 @@ def settings(full, photos):
     "A preset whose networks have 25 rows in their logs and 10 checkpoints."
     def schedule(steps): return dict(steps=steps, batch=128 if full else 16, evaluate_every=steps // 25, checkpoint_every=steps // 10)
     size = dict(image_size=64, view_size=64, dim=128) if full else dict(image_size=16, view_size=16, dim=16)
-    return little(**size, epoch_images=12_800, kept_embeddings=photos, teacher=schedule(500 if full else 100), student=schedule(1000 if full else 100))
+    return little(**size, epoch_images=12_800, kept_embeddings=photos, teacher=schedule(200 if full else 100), student=schedule(400 if full else 100))
 
 def job(table, preset, store):
     "From photos to a student, by one teacher."
@@ -136,7 +136,7 @@ def main():
     parser.add_argument('--kills', type=int, default=20, help='how many in each phase')
     parser.add_argument('--photos', type=int, default=12_000, help='how many: as many embeddings are computed, 1.4 of each')
     parser.add_argument('--phases', nargs='+', default=PHASES, choices=PHASES)
-    parser.add_argument('--full', action='store_true', help='64 px, a teacher of 500 steps of 128 images: minutes for each start, a few hours in all')
+    parser.add_argument('--full', action='store_true', help='64 px, each network trained for a minute or more: an hour in all')
     parser.add_argument('--seed', type=int, default=0, help='of the moments')
     args = parser.parse_args()
     context, chance, rows = multiprocessing.get_context('forkserver'), random.Random(args.seed), []
