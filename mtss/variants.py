@@ -17,7 +17,8 @@ from .draws import bits, permutation
 from .store import ChunkedArray, code_hash, content_key, locked, store_root
 
 # %% auto #0
-__all__ = ['CORRUPTIONS', 'SEVERITIES', 'KINDS', 'fewer_labeled', 'smaller_pool', 'joined', 'corrupt', 'corrupted']
+__all__ = ['CORRUPTIONS', 'SEVERITIES', 'KINDS', 'fewer_labeled', 'smaller_pool', 'joined', 'corrupt', 'corruption_code',
+           'corrupted']
 
 # %% ../nbs/02d_variants.ipynb #8ff65acb
 def _leave_out(
@@ -113,6 +114,10 @@ class _Corrupted:
         part = slice(*self.parts[n])
         return np.stack([corrupt(*one) for one in zip(self.pixels[self.source[part]], self.how['corruption'][part].tolist(), self.how['severity'][part].tolist(), self.seeds[part].tolist())])
 
+def corruption_code() -> str:
+    "A hash of what corrupts: our code, and the version of the package."
+    return content_key(code=code_hash(inspect.getsource(corrupt)), package=metadata.version('imagecorruptions-imaug'))
+
 def corrupted(
     data:Dataset,              # where the images are
     rows:np.ndarray,           # which of its rows
@@ -124,8 +129,7 @@ def corrupted(
     source = np.repeat(rows, each)
     how = dict(corruption=np.tile(np.repeat(list(KINDS), len(SEVERITIES)), len(rows)), severity=np.tile(SEVERITIES, len(rows) * len(KINDS)))
     seeds = bits(0, f'corruption {data.key}', source * each + np.tile(np.arange(each), len(rows)))[:, 0]
-    made_by = [f"{name} {metadata.version(name)}" for name in ('imagecorruptions-imaug', 'numpy')]
-    key = content_key(corrupted=data.key, rows=rows.tolist(), code=code_hash(inspect.getsource(corrupt)), made_by=made_by)
+    key = content_key(corrupted=data.key, rows=rows.tolist(), code=corruption_code(), numpy=metadata.version('numpy'))
     def load_pixels():
         with locked(store_root(store)/'corrupted'/key) as place:
             kept = ChunkedArray(place, (len(source), *data.pixels.shape[1:]), 'uint8', chunk)
@@ -136,4 +140,4 @@ def corrupted(
                 kept.write(start, images.numpy())
             return kept.array()
     return dataclasses.replace(data, name=f'{data.name} corrupted', table=data.table.iloc[source].reset_index(drop=True).assign(**how), load_pixels=load_pixels, key=key,
-                               recipe=content_key(corrupted=data.recipe, images=len(rows)), clean=data.clean and {name: truth[source] for name, truth in data.clean.items()})
+                               recipe=content_key(corrupted=data.recipe, images=len(rows), code=corruption_code()), clean=data.clean and {name: truth[source] for name, truth in data.clean.items()})
