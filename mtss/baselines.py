@@ -35,7 +35,7 @@ class BinaryObjective(nn.Module):
 
 # %% ../nbs/07b_baselines.ipynb #214e6c83
 class LabeledBatches:
-    "What a multi-label network sees at each step: the images of train that have a label of any type, each once an epoch."
+    "What a multi-label network sees at each step: the images of train that have a label of any type, each once an epoch. Raises `ValueError` for fewer of them than a batch has."
     def __init__(self,
         data:Dataset,          # where the images are
         batch:int=128,         # images per step

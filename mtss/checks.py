@@ -45,11 +45,12 @@ def perceptual_hash(
 # %% ../nbs/02b_checks.ipynb #a5c05586
 def near_duplicates(
     thumbnails:np.ndarray,   # uint8, N × 32 × 32 × 3
-    bits:int=3,              # how many of the hash's 64 bits may differ
+    bits:int=3,              # how many of the hash's 64 bits may differ, at most 3
     difference:float=8.,     # root mean square difference of the thumbnails' values, 0 to 255, that still counts as the same
     neighbours:int=32,       # within an equal quarter each picture is compared with so many that follow it
 ) -> np.ndarray:             # int64, N: images of one number are the same picture
-    "Which images are the same but for size, quality and a little light."
+    "Which images are the same but for size, quality and a little light. Raises `ValueError` for more bits: then no quarter of the hash need be equal."
+    if not 0 <= bits <= 3: raise ValueError(f'bits={bits}: give 0 to 3')
     first = {}                                                                    # pixel for pixel the same, however many: one picture
     picture = np.array([first.setdefault(thumbnail.tobytes(), n) for n, thumbnail in enumerate(thumbnails)], np.int64)
     distinct = np.unique(picture)

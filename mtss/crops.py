@@ -66,7 +66,7 @@ class NetworkDetector:
         path = Path(weights)
         try: self.network.load_state_dict(load_file(path))
         except (OSError, SafetensorError) as error: raise ValueError(f'{path.name}: not a readable .safetensors file ({error})') from None
-        except RuntimeError as error: raise ValueError(f"{path.name}: these are not the weights of '{name}' with {number_of_classes} classes: {str(error).splitlines()[1].strip()[:200]}") from None
+        except RuntimeError as error: raise ValueError(f"{path.name}: these are not the weights of '{name}' with {number_of_classes} classes; give the name of the network that they are of, or its number_of_classes. {str(error).splitlines()[1].strip()[:100]} …") from None
         self.classes, self.min_score = classes, min_score
         self.device = 'cuda' if torch.cuda.is_available() else 'cpu'
         self.network.to(self.device)
@@ -117,7 +117,7 @@ def find_boxes(
     boxes:str|Path,       # the .parquet file of boxes, made if need be
     save_every:int=500,   # images between two writes
 ) -> pd.DataFrame:        # image, x0 y0 x1 y1 (NaN: the whole image), in the order of `images`
-    "Where the garments are: read from the file, or found and added to it. Raises `ValueError` where the file is another detector's, `StoreError`."
+    "Where the garments are: read from the file, or found and added to it. Raises `ValueError` where the file is another detector's or none of the images is there, `StoreError`."
     root, boxes = Path(root), Path(boxes)
     columns = ['image', 'stamp', *BOX]
     try: known = pd.read_parquet(boxes, columns=[*columns, 'detector']) if boxes.exists() else pd.DataFrame(columns=[*columns, 'detector'])
@@ -127,6 +127,7 @@ def find_boxes(
         try: found = (root/image).stat(); return f'{found.st_size} {found.st_mtime_ns}'
         except OSError: return 'missing'
     stamps = {image: stamp(image) for image in images}
+    if images and set(stamps.values()) == {'missing'}: raise ValueError(f'none of the {len(images):,} images is in {root.name}/: give the folder that their paths are relative to (the first is {images[0]})')
     have = {row[0]: row for row in known[columns].itertuples(index=False, name=None) if stamps.get(row[0], row[1]) == row[1]}
     missing = [image for image in images if image not in have and stamps[image] != 'missing']
     def save():
@@ -141,6 +142,7 @@ def find_boxes(
         if n % save_every == 0: save()
     if missing or not boxes.exists(): save()
     result = pd.DataFrame([have.get(image, (image, '', *[np.nan] * 4)) for image in images], columns=columns).drop(columns='stamp')
-    whole = int(result['x0'].isna().sum())
-    print(f'{len(images):,} images: {len(images) - whole:,} with a box, {whole:,} used whole ({detector.key})')
+    unread = [image for image in images if image not in have]
+    whole = int(result['x0'].isna().sum()) - len(unread)
+    print(f'{len(images):,} images: {len(images) - whole - len(unread):,} with a box, {whole:,} used whole' + (f', {len(unread):,} missing or unreadable, such as {unread[0]}' if unread else '') + f' ({detector.key})')
     return result

@@ -196,8 +196,9 @@ def source_of(
     entry:str,    # a domain such as 'street', the path of an annotation table, or 'deepfashion=my/folder'
     **options,    # of `load_dataset`, for tables and benchmarks alone, such as types
 ) -> dict:        # what `load_for` and `run_or_read_models` take
-    "A data set that was named in one word."
+    "A data set that was named in one word. Raises `ValueError` for a word that is neither a domain, nor a table, nor a benchmark with its folder."
     name, _, root = entry.strip().partition('=')
+    if not root and name not in DOMAINS and not name.endswith(('.csv', '.parquet')): raise ValueError(f"'{name}' is no domain ({', '.join(DOMAINS)}), no table (.csv, .parquet), and no benchmark with its folder, such as deepfashion=my/folder")
     if name in DOMAINS: return dict(dataset='synthetic', domain=name)
     return dict(dataset=name, **options, **(dict(root=root) if root else {}))
 
@@ -241,8 +242,10 @@ def judge_claims(
     data:Dataset,        # of any replicate
     *names:str,          # claims, such as 'C3'
 ) -> pd.DataFrame:       # what they compare, one row per comparison that has rows; mean, low and high in points, or in percent where a claim is about a ratio
-    "Print what the rows say about some claims, part by part. Raises what `judge` raises."
+    "Print what the rows say about some claims, part by part. Raises `ValueError` for a claim that is not known, and what `judge` raises."
     claims, tables = read_claims(project_root()/'results'/'claims.csv'), []
+    unknown = set(names) - set(claims['claim'])
+    if unknown or not names: raise ValueError(f"unknown claim {', '.join(map(repr, sorted(unknown)))}; known: {', '.join(dict.fromkeys(claims['claim']))}")
     for _, claim in claims[claims['claim'].isin(names)].iterrows():
         judged = judge(claim, rows, {kind.name: len(kind) for kind in data.schema})
         tables.append(judged.table[judged.table['replicates'] > 0].assign(claim=judged.claim + judged.part))

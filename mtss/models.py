@@ -77,7 +77,7 @@ class Backbone(nn.Module):
         except (OSError, SafetensorError) as error: raise ValueError(f'{path.name}: not a readable .safetensors file ({error})') from None
         wanted = self.network.state_dict()
         wrong = sorted(k for k in weights.keys() | wanted.keys() if k not in weights or k not in wanted or weights[k].shape != wanted[k].shape)
-        if wrong: raise ValueError(f"{path.name}: these are not the weights of '{name}': {', '.join(wrong[:3])} … are missing, unknown or of another shape")
+        if wrong: raise ValueError(f"{path.name}: these are not the weights of '{name}': {', '.join(wrong[:3])} … are missing, unknown or of another shape; give the name of the backbone that they were saved from")
         self.network.load_state_dict(weights)
 
     def forward(self,

@@ -112,7 +112,8 @@ def load_for(
     return load_dataset(dataset, image_size=preset.image_size, store=store, **options)
 
 # %% ../nbs/09_runs.ipynb #7fee5de8
-SAME_BITS = {'b6e68d8f988cb2f7': 'df0f55129351ca8f'}   # code that trains the very bits of an older version, only faster: what the older one made stands
+SAME_BITS = {'b6e68d8f988cb2f7': 'df0f55129351ca8f',   # code that trains the very bits of an older version: what the older one made stands. Only faster …
+             'b42c3992adacd8e3': 'df0f55129351ca8f'}   # … and with other words in two messages
 
 @functools.cache
 def training_code() -> str:
@@ -306,7 +307,7 @@ def train_classifiers(
     store:str|Path|None=None,  # see `mtss.store.store_root`
     loss:str='cross_entropy',  # 'cross_entropy': the yardstick, which is ours; 'bce': the opponent of Table 3
 ) -> dict[str, Classifier]:
-    "One classifier per attribute type: same backbone, steps and images as a teacher."
+    "One classifier per attribute type: same backbone, steps and images as a teacher. Raises `ValueError` for an unknown loss, and what training raises."
     if loss not in ('cross_entropy', 'bce'): raise ValueError(f"unknown loss '{loss}'; known: cross_entropy, bce")
     preset, classifiers = resolve(preset), {}
     for kind in data.schema:
@@ -730,7 +731,7 @@ def _reliability(
 def read_rows(
     path:str|Path,    # a CSV of rows; it need not exist
 ) -> pd.DataFrame:
-    "Rows that were kept."
+    "Rows that were kept; none where there is no file. Raises `ValueError` for a file of other columns."
     path = Path(path)
     if not path.exists(): return pd.DataFrame(columns=COLUMNS)
     if not path.stat().st_size: raise ValueError(f'{path.name}: it is empty, without the columns of rows: delete it, or give another folder')

@@ -37,7 +37,7 @@ __all__ = ['ClassMembers', 'class_balanced_draw', 'draw_negatives', 'in_batch_ne
 
 # %% ../nbs/07_training.ipynb #ac024a6b
 class ClassMembers:
-    "For one attribute type: the images of each trained class, as one array of rows and where each class begins in it."
+    "For one attribute type: the images of each trained class, as one array of rows and where each class begins in it. Raises `ValueError` for fewer than two such classes."
     def __init__(self,
         targets:Targets,   # the type's labels, N × C
         rows:np.ndarray,   # the rows to draw from: those of split train
@@ -48,7 +48,7 @@ class ClassMembers:
         counts = targets.labels[rows].sum(0)
         order = np.argsort(-counts, kind='stable')[:largest]
         self.classes = np.sort(order[counts[order] > 0])
-        if len(self.classes) < 2: raise ValueError(f'{len(self.classes)} classes have a training image: a ranking needs two')
+        if len(self.classes) < 2: raise ValueError(f'{len(self.classes)} of its classes have an image in train, and a ranking needs two: label more images, or leave the type out (types=…)')
         self.members = [rows[targets.labels[rows, c]] for c in self.classes]
         self.counts = np.array([len(member) for member in self.members])
         self.start = np.concatenate([[0], np.cumsum(self.counts)[:-1]])
@@ -158,7 +158,7 @@ def _teacher_draws(
 
 # %% ../nbs/07_training.ipynb #8ec4ee0a
 class TeacherBatches:
-    "What a teacher sees at each step."
+    "What a teacher sees at each step. Raises `ValueError` for fewer than two trained classes, and for a batch that cannot be dealt to the processes."
     def __init__(self,
         data:Dataset,         # where the images are
         name:str,             # the attribute type
@@ -172,7 +172,9 @@ class TeacherBatches:
     ):
         if negatives not in ('separate', 'in_batch'): raise ValueError(f"unknown negatives '{negatives}'; known: separate, in_batch")
         self.batch, self.seed, self.size, self.device = part_of(batch, share), seed, size, device
-        self.members, self.shares_per_epoch = ClassMembers(data.targets(name), data.rows('train')), max(1, epoch_images // self.batch)
+        try: self.members = ClassMembers(data.targets(name), data.rows('train'))
+        except ValueError as error: raise ValueError(f'{name}: {error}') from None
+        self.shares_per_epoch = max(1, epoch_images // self.batch)
         self._in_turn = _InTurn(data, functools.partial(_teacher_draws, self.members, self.batch, self.shares_per_epoch, negatives, seed), share)
 
     def __call__(self,
@@ -228,7 +230,7 @@ def _student_draws(
 
 # %% ../nbs/07_training.ipynb #cf1614d3
 class StudentBatches:
-    "What a student sees at each step."
+    "What a student sees at each step. Raises `ValueError` for fewer images than a batch has, and for a batch that cannot be dealt to the processes."
     def __init__(self,
         data:Dataset,              # where the images are
         rows:np.ndarray,           # N rows: the pool
@@ -317,7 +319,7 @@ class StudentObjective(nn.Module):
 # %% ../nbs/07_training.ipynb #afc61320
 @dataclass(frozen=True)
 class Schedule:
-    "How long, and with what stride. The defaults are PyTorch's for SGD: no momentum, no weight decay."
+    "How long, and with what stride. The defaults are PyTorch's for SGD: no momentum, no weight decay. Raises `ValueError` for an unknown shape, and for no steps."
     steps:int                 # steps in all
     batch:int=128             # images (triplets) per step
     lr:float=.2               # the largest learning rate

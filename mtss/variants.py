@@ -39,15 +39,16 @@ def fewer_labeled(
     data:Dataset,   # where the labels are
     share:float,    # of the images of train that stay, above 0 and up to 1
 ) -> Dataset:       # the other images of train are left out altogether; the unlabeled ones stay
-    "A share of the labeled images (Fig. 6c)."
+    "A share of the labeled images (Fig. 6c). Raises `ValueError` for a share that leaves none, or of more than all."
     rows = data.rows('train')
+    if not 0 < share <= 1: raise ValueError(f'share={share}: give a share above 0 and up to 1, such as .5')
     return _leave_out(data, rows, round(share * len(rows)), 'labeled images')
 
 def smaller_pool(
     data:Dataset,   # where the images are
     images:int,     # how many of train and unlabeled stay
 ) -> Dataset:       # for a student: its teachers have learned from `data`
-    "A smaller pool of images for a student, their labels ignored (supplement, Table 1)."
+    "A smaller pool of images for a student, their labels ignored (supplement, Table 1). Raises `ValueError` for none, or for more than there are."
     return _leave_out(data, data.rows('train', 'unlabeled'), images, 'pool')
 
 # %% ../nbs/02d_variants.ipynb #9b85ffa7
@@ -70,7 +71,7 @@ def joined(
     other:Dataset,          # where more images are, of the same size
     rows:np.ndarray|None=None,  # which of its rows are taken; None: those of train and unlabeled
 ) -> Dataset:               # `data`, and after its rows those of `other`, unlabeled
-    "A dataset with unlabeled images of another one mixed in (Tables 6 and 7)."
+    "A dataset with unlabeled images of another one mixed in (Tables 6 and 7). Raises `ValueError` where their images differ in size."
     if other.image_size != data.image_size: raise ValueError(f'{other.name} has images of {other.image_size} px, {data.name} of {data.image_size}: load both at one size')
     rows = other.rows('train', 'unlabeled') if rows is None else np.asarray(rows)
     more = pd.DataFrame(dict(image=other.table['image'].to_numpy()[rows], split='unlabeled')).reindex(columns=data.table.columns, fill_value='')

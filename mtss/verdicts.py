@@ -68,7 +68,7 @@ def verdict(
     margin:float=0.,            # for 'equivalent': the largest difference that does not matter
     image_variance=0.,          # see `interval`; NaN: unknown, though the test set is shared
     replicates:int=5,           # how many were planned
-    level:float=.95,
+    level:float=.95,            # of the intervals, as in `interval`
 ) -> tuple[str, str]:           # 'confirmed', 'contradicted', 'open' or 'reported'; and why
     "What the replicates say about a claim. Raises `ValueError` for an unknown direction or more replicates than planned."
     if direction not in DIRECTIONS: raise ValueError(f"unknown direction '{direction}'; known: {', '.join(DIRECTIONS)}")
@@ -278,7 +278,7 @@ def judge(
 # %% ../nbs/09b_verdicts.ipynb #07371cbd
 def false_verdicts_by_chance(
     claims:pd.DataFrame,    # of `read_claims`
-    level:float=.95,
+    level:float=.95,        # of the intervals, as in `interval`
 ) -> float:
     "How many verdicts, at most, chance alone would give over all parts that are judged, on one data set."
     return (1 - level) * (claims['direction'] != 'report').sum()
