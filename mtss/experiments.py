@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 from .datasets import Dataset
+from .losses import focal_loss_of
 from .metrics import Evaluation, label_ranks, metric_rows, pool
 from .models import Student, Teacher
 from .runs import (COLUMNS, GAMMAS, KS, Preset, configuration_key, difference_rows, judge_scores, keep_rows, load_for, origin_of, project_root, provenance, read_rows, replicate_numbers, resolve, results_folder,
@@ -60,13 +61,14 @@ class Replicate:
     def teachers(self,
         gamma:float|str=1.,        # the focus γ; 'tune': the best on `val` for each type; 'common': the one that is best on `val` over all types
         data:Dataset|None=None,    # what to learn from; None: the replicate's data
+        loss:Callable=focal_loss_of,  # another reading of eq. 2, see `mtss.runs.train_teachers`; γ is chosen with ours
         **overrides,               # fields of the preset, such as dim=32
     ) -> dict[str, Teacher]:
         "The teachers of all attribute types."
         data, options = data or self.data, self._options(overrides)
         if gamma == 'tune': gamma = tune_gamma(data, **options)
         if gamma == 'common': gamma = max(GAMMAS, key=lambda one: sum(teacher.record['best_score'] for teacher in train_teachers(data, one, **options).values()))
-        return self._once(('teachers', str(gamma), data.key, *data.schema.names, str(overrides)), lambda: train_teachers(data, gamma, **options))
+        return self._once(('teachers', str(gamma), data.key, *data.schema.names, loss, str(overrides)), lambda: train_teachers(data, gamma, loss=loss, **options))
 
     def student(self,
         teachers:dict[str, nn.Module],  # of some or all types

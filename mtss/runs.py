@@ -19,7 +19,7 @@ from . import baselines, draws, losses, models, training, views
 from .baselines import BinaryObjective, LabeledBatches, MultiLabelObjective
 from .datasets import Dataset, load_dataset
 from .draws import bits
-from .losses import check_beta, check_gamma
+from .losses import check_beta, check_gamma, focal_loss_of
 from .metrics import Evaluation, bootstrap_variance, evaluate_scores, metric_rows, pool, prior_scores, reliability
 from .models import Classifier, Student, Teacher, cosine_scores
 from .store import StoreError, atomic_write, code_hash, content_key, locked, store_root
@@ -113,7 +113,8 @@ def load_for(
 
 # %% ../nbs/09_runs.ipynb #7fee5de8
 SAME_BITS = {'b6e68d8f988cb2f7': 'df0f55129351ca8f',   # code that trains the very bits of an older version: what the older one made stands. Only faster …
-             'b42c3992adacd8e3': 'df0f55129351ca8f'}   # … and with other words in two messages
+             'b42c3992adacd8e3': 'df0f55129351ca8f',   # … with other words in two messages …
+             'e0695b14e2b8b306': 'df0f55129351ca8f'}   # … and with a teacher's loss that can be exchanged
 
 @functools.cache
 def training_code() -> str:
@@ -274,6 +275,7 @@ def train_teachers(
     preset:str|Preset='tiny',   # how large
     seed:int=0,                 # of start, draws and views
     store:str|Path|None=None,   # see `mtss.store.store_root`
+    loss:Callable=focal_loss_of,  # eq. 2 as a function of p and γ; another is a reading of its own, told apart by its source
 ) -> dict[str, Teacher]:        # {attribute type: teacher}; each has its `key` in the store and its `record`
     "One teacher per attribute type, trained or found. Raises `ValueError` for γ or preset, and what training raises."
     preset, teachers = resolve(preset), {}
@@ -281,14 +283,15 @@ def train_teachers(
     missing = set(data.schema.names) - set(gamma) if isinstance(gamma, dict) else set()
     if missing: raise ValueError(f"gamma has no value for {', '.join(sorted(missing))}: give one for each attribute type")
     gammas = {name: check_gamma(gamma[name] if isinstance(gamma, dict) else gamma) for name in data.schema.names}
+    reading = {} if loss is focal_loss_of else dict(loss=code_hash(inspect.getsource(loss)))
     for kind in data.schema:
         if len(kind) > 40: print(f'{kind.name}: {len(kind)} classes, of which the 40 largest are trained; the others keep a random label embedding (supplement, E)', flush=True)
         make = lambda: Teacher(preset.backbone, len(kind), preset.dim, preset.weights)
         teacher = teachers[kind.name] = _started(make, seed, f'teacher {kind.name}')
         scores = lambda embedding: cosine_scores(embedding, teacher.label_embeddings.detach().cpu())
         teacher.key, teacher.record = _labeled_run(
-            _labeled_config('teacher', data, kind.name, preset, seed, gamma=gammas[kind.name]), data, preset,
-            f'teacher of {kind.name}, γ = {gammas[kind.name]:g}', store, TeacherObjective(teacher, gammas[kind.name]), scores)
+            _labeled_config('teacher', data, kind.name, preset, seed, gamma=gammas[kind.name], **reading), data, preset,
+            f"teacher of {kind.name}, γ = {gammas[kind.name]:g}{', ' + loss.__name__ if reading else ''}", store, TeacherObjective(teacher, gammas[kind.name], loss), scores)
     return teachers
 
 # %% ../nbs/09_runs.ipynb #16a7635d

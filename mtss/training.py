@@ -264,9 +264,10 @@ class TeacherObjective(nn.Module):
     def __init__(self,
         teacher:Teacher,  # what learns
         gamma:float=1.,   # the focus γ
+        loss:Callable=focal_loss_of,  # eq. 2 as a function of p and γ; another is another reading of it
     ):
         super().__init__()
-        self.teacher, self.gamma = teacher, check_gamma(gamma)
+        self.teacher, self.gamma, self.loss = teacher, check_gamma(gamma), loss
 
     def forward(self,
         batch:dict,  # what `TeacherBatches` gives
@@ -274,7 +275,7 @@ class TeacherObjective(nn.Module):
         label_embedding = self.teacher.dictionary(batch['classes'])
         cosines = cosine_scores(label_embedding, self.teacher(batch['images']))   # B × images; the positives are the diagonal
         margin = cosines.diagonal()[:, None] - cosines
-        loss, negatives = focal_loss_of(.5 * (1 + margin), self.gamma), batch['negative'].float()
+        loss, negatives = self.loss(.5 * (1 + margin), self.gamma), batch['negative'].float()
         triplet = (loss * negatives).sum(1) / negatives.sum(1).clamp(min=1)       # the mean over a positive's negatives
         return triplet.sum() / negatives.any(1).sum().clamp(min=1), {}
 

@@ -73,7 +73,7 @@ def test_the_ledger_knows_every_row(results, tmp_path):
 
 def test_other_readings_are_measured(shared, tmp_path):
     papermill('95_fidelity.ipynb', tmp_path/'out.ipynb', shared, preset='smoke', replicates=1, out=tmp_path)
-    assert set(read_rows(tmp_path/'fidelity.csv')['model']) == {'teacher', 'teacher_separate', 'teacher_plain_sgd'}
+    assert set(read_rows(tmp_path/'fidelity.csv')['model']) == {'teacher', 'teacher_held', 'teacher_unheld', 'teacher_separate', 'teacher_plain_sgd'}
     assert 'negatives the other way' in said(tmp_path/'out.ipynb')
 
 def test_a_panel_by_itself(shared, tmp_path):
