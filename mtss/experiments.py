@@ -190,7 +190,7 @@ def run_or_read_models(
                for row in metric_rows(values, **identity, model=model, gamma=gamma, beta=beta, attribute_type=kind, truth=truth)]
         if data.fixed_test: new += difference_rows({model: by_truth['observed'] for model, by_truth in judged.items()}, pairs, **identity, truth='observed')
         rows = keep_rows(path, pd.DataFrame(new, columns=COLUMNS), ', '.join(' '.join(filter(None, model)) for model in judged), judged=provenance(),
-                         settings=dataclasses.asdict(size) | settings, classes={kind.name: len(kind) for kind in data.schema}, **origin_of(replicate.records.values()))
+                         settings=dataclasses.asdict(size) | settings, data=repr(data), classes={kind.name: len(kind) for kind in data.schema}, **origin_of(replicate.records.values()))
     return rows[rows['key'] == key].assign(dataset=called).reset_index(drop=True)
 
 # %% ../nbs/09c_experiments.ipynb #c63a3d41

@@ -821,7 +821,7 @@ def run_or_read(
         if n not in missing: print(f'replicate {n}: read from {Path(path).name}'); continue
         new = measure_replicate(dataset, preset, gamma, beta, n, store=store, kept=_kept(rows, data, size, n), **beside, **source)
         setting = ' '.join([f'gamma={g} beta={b}', *(name for name, wanted in beside.items() if wanted)])
-        rows = keep_rows(path, new, setting, judged=provenance(), settings=dataclasses.asdict(size), classes={kind.name: len(kind) for kind in data.schema}, **new.attrs)
+        rows = keep_rows(path, new, setting, judged=provenance(), settings=dataclasses.asdict(size), data=repr(data), classes={kind.name: len(kind) for kind in data.schema}, **new.attrs)
     # a folder of photos that was renamed is still the same data
     return rows[rows['key'] == configuration_key(data, size)].assign(dataset=data.name).reset_index(drop=True)
 
