@@ -81,14 +81,15 @@ def verdict(
     if done < replicates: return 'open', f'{done} of {replicates} replicates'
     if np.isnan(image_variance).any(): return 'open', 'the variance over the test images is not known'
     _, low, high = interval(values, image_variance, level)
-    if direction == 'greater': claimed = low > threshold
-    elif direction == 'less': claimed = high < threshold
-    else: claimed = (low > threshold - margin) & (high < threshold + margin)
+    above, below = low > threshold, high < threshold
+    if direction == 'greater': claimed, other = above, below
+    elif direction == 'less': claimed, other = below, above
+    else: claimed, other = (low > threshold - margin) & (high < threshold + margin), (high < threshold - margin) | (low > threshold + margin)
     against = holm(_against(values, direction, threshold, margin, image_variance), (1 - level) / 2)
     of = f'{claimed.sum()} of {len(claimed)} intervals on the claimed side'
     if claimed.all(): return 'confirmed', of
     if against.any(): return 'contradicted', f"{of}, {against.sum()} on the other, which still holds after Holm's correction"
-    return 'open', of
+    return 'open', of + (f", {other.sum()} on the other, which Holm's correction does not let count" if other.any() else '')
 
 # %% ../nbs/09b_verdicts.ipynb #f5fc7525
 def _text(
