@@ -8,7 +8,7 @@ EXPERIMENTS = sorted(path.stem for path in (ROOT/'nbs').glob('[12]*.ipynb'))    
 
 def snakemake(folder, *options, check=True, **config):
     "Run the workflow in a folder that holds its store and its rows; what it said."
-    given = [f'{name}={value}' for name, value in (dict(preset='smoke', replicates=1, out='rows') | config).items()]
+    given = [f'{name}={value}' for name, value in (dict(preset='smoke', replicates=1, out='rows', unfocused=False) | config).items()]
     done = subprocess.run([sys.executable, '-m', 'snakemake', '-s', ROOT/'workflow/Snakefile', *options, '--config', *given], cwd=folder,
                           env=os.environ | {'MTSS_STORE': str(folder/'store')}, capture_output=True, text=True)
     assert (done.returncode == 0) == check, done.stdout[-1500:] + done.stderr[-3000:]
