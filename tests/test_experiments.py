@@ -72,6 +72,8 @@ def test_the_ledger_knows_every_row(results, tmp_path):
     assert text.count('no rows yet') >= len(parts(['C1', 'C2'])) and 'too few replicates: 1 of 5' in text
 
 def test_other_readings_are_measured(shared, tmp_path):
+    papermill('95_fidelity.ipynb', tmp_path/'part.ipynb', shared, preset='smoke', replicates=1, parts='student', out=tmp_path)      # a page without a teacher's row
+    assert set(read_rows(tmp_path/'fidelity.csv')['model']) == {'student_asked', 'student_views_2', 'student_views_4'}
     papermill('95_fidelity.ipynb', tmp_path/'out.ipynb', shared, preset='smoke', replicates=1, out=tmp_path)
     assert set(read_rows(tmp_path/'fidelity.csv')['model']) == {'teacher', 'teacher_held', 'teacher_unheld', 'teacher_separate', 'teacher_plain_sgd', 'student_asked', 'student_views_2', 'student_views_4'}
     assert 'negatives the other way' in (text := said(tmp_path/'out.ipynb')) and '4 views' in text
