@@ -118,7 +118,7 @@ def _type_findings(
     labeled = table[table['split'] != 'unlabeled']
     for name, counts in every.groupby('attribute_type', sort=False):
         small, judged = counts[counts['train'] < FEW_IMAGES], int(counts['test'].sum())
-        rows.append(_finding(f'{name}: labels', f"{(labeled[name] != '').mean():.0%} of the images outside `unlabeled` have one; {int(counts['train'].sum()):,} to train, {judged:,} to test", f'at least {FEW_LABELS} to test',
+        rows.append(_finding(f'{name}: labels', f"{(labeled[name] != '').mean():.0%} of the images outside `unlabeled` have one; {int(counts['train'].sum()):,} to train, {int(counts['val'].sum()):,} to val, {judged:,} to test", f'at least {FEW_LABELS} to test',
                              'ok' if judged >= FEW_LABELS else 'look', f'with {judged} labels an accuracy is known to ± {min(50, 98 / max(judged, 1)**.5):.0f} points: label more of test before you trust it'))
         rows.append(_finding(f'{name}: classes', f"{len(counts)}; {len(small)} with fewer than {FEW_IMAGES} images" + (f", such as {', '.join(small['class'].iloc[::-1][:3])}" if len(small) else ''),
                              f'{FEW_IMAGES} images each', 'look' if len(small) else 'ok', 'label more of them, or join them to a similar class'))

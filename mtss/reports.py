@@ -4,6 +4,7 @@
 
 # %% ../nbs/08b_reports.ipynb #5c7f30fa
 from __future__ import annotations
+import textwrap
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -104,11 +105,12 @@ def contact_sheet(
     columns:int=8,
 ) -> Figure:
     "Pictures with a caption below each."
+    columns = min(columns, max(1, len(images)))
     rows = max(1, -(-len(images) // columns))
     fig, axes = plt.subplots(rows, columns, figsize=(1.35 * columns, 1.75 * rows), squeeze=False)
     for ax in axes.flat: ax.axis('off')
     for ax, image, caption in zip(axes.flat, images, captions):
-        ax.imshow(image); ax.text(.5, -.06, caption, transform=ax.transAxes, fontsize=7, ha='center', va='top', parse_math=False)
+        ax.imshow(image); ax.text(.5, -.06, '\n'.join(textwrap.fill(line, 24) for line in caption.split('\n')), transform=ax.transAxes, fontsize=7, ha='center', va='top', parse_math=False)
     fig.tight_layout()
     plt.close(fig)        # what a cell returns is shown once
     return fig
