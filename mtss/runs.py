@@ -145,11 +145,19 @@ def _git(*command) -> str|None:
     try: return subprocess.run(['git', '-C', str(project_root()), *command], capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError): return None
 
+def _cpu() -> str:
+    "The processor, as Linux or else Python names it, and the instructions that torch uses on it: both have a say in how sums are rounded."
+    info = Path('/proc/cpuinfo')
+    lines = [line.partition(':') for line in info.read_text().splitlines()] if info.exists() else []
+    named = {name.strip(): value.strip() for name, _, value in reversed(lines)}      # of the first core
+    parts = [named[part] for part in ('model name', 'cpu family', 'model', 'stepping') if part in named] or [platform.processor()]
+    return ' '.join([*parts, torch.backends.cpu.get_cpu_capability()])
+
 def provenance() -> dict:
     "Commit, machine and versions: where a number was made."
     commit, changed = _git('rev-parse', 'HEAD'), _git('status', '--porcelain', '--', 'mtss')
     return dict(commit=commit and commit + (', with changes' if changed else ''), training_code=training_code(), threads=torch.get_num_threads(), processes=processes().num_processes,
-                machine=f'{os.cpu_count()} cores, {platform.machine()}, {torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"}',
+                machine=f'{os.cpu_count()} cores, {platform.machine()}, {torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"}', cpu=_cpu(),
                 python=platform.python_version(), versions={name: metadata.version(name) for name in ('torch', 'torchvision', 'numpy', 'mtss')})
 
 # %% ../nbs/09_runs.ipynb #9a11e201

@@ -91,7 +91,7 @@ def test_a_table_that_is_not_well_formed_is_noticed(tmp_path):
 
 # --- a committed row is what the code gives
 
-ELSEWHERE = .06     # the largest difference of a recall between machines: rounding differs there, and a training that begins alike ends as another one would
+ELSEWHERE = .1      # the largest difference of a recall between machines: rounding differs there, and a training that begins alike ends as another one would (17_fig6, 'One training, and another', has .071)
 
 def retrain(name, gamma, replicate, preset, store):
     "Train the teacher of one type again; {k: R@k}, on the clean truth. Unlabeled images are of no use to it: none are drawn."
@@ -135,7 +135,7 @@ def test_a_committed_teacher_that_is_trained_again_gives_its_row(tmp_path, threa
     settings = origins[f'synthetic/tiny/{key}/replicate {replicate}']
     setting = next(name for name in settings if name.startswith(f'gamma={gamma} ') or gamma == '0' and 'unfocused' in name)
     origin, here = settings[setting]['trained'][0], provenance()
-    same_machine = all(origin[part] == here[part] for part in ('machine', 'python', 'versions'))
+    same_machine = all(origin.get(part) == here[part] for part in ('machine', 'cpu', 'python', 'versions'))      # older rows do not name the processor
     torch.set_num_threads(origin['threads'])         # sums depend on how they are shared out
     wanted, found = committed(rows, name, gamma, replicate, key), retrain(name, float(gamma), replicate, preset, tmp_path/'store')
     print(f"teacher of {name}, γ = {gamma}, replicate {replicate}, {'the same machine' if same_machine else 'another machine'}: committed {wanted}, now {found}")
