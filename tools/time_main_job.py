@@ -1,0 +1,63 @@
+"""How long the main job takes on this machine, how much processor time, and how much memory: the numbers that the README gives.
+
+Each job is a process of its own, as a user would start it: garments are drawn; the README's first command runs from an empty store, and once more from the store
+that it has filled; with `--photos my/annotations.csv` also that table, from an empty store. Nothing else should run beside it. With `--keep` the times are
+written to results/main_job.csv, and where they were taken to results/main_job.json.
+"""
+import argparse, json, os, shutil, subprocess, sys, tempfile, time
+from pathlib import Path
+import pandas as pd
+
+ROOT = Path(__file__).resolve().parent.parent
+GARMENTS = 8_000
+DRAW = f"from mtss.datasets import load_dataset; load_dataset('synthetic', train={GARMENTS - 2}, val=1, test=1, unlabeled=0)"
+
+def jobs(folder, photos=None):
+    "{what it is: (its command, its store)}, in the order in which they run."
+    def main_job(name, *more): return ['papermill', str(ROOT/'nbs/10_table1.ipynb'), str(folder/f'{name}.ipynb'), '-p', 'gamma', '1', '-p', 'out', str(folder/name), *more]
+    found = {f'{GARMENTS:,} garments drawn and stored': ([sys.executable, '-c', DRAW], folder/'drawn'),
+             'Table 1, one replicate, empty store': (main_job('cold'), folder/'store'),
+             'Table 1, one replicate, from the store': (main_job('warm'), folder/'store')}
+    if photos: found['Table 1 with photos, one replicate, empty store'] = (main_job('photos', '-p', 'dataset', str(Path(photos).resolve())), folder/'photos_store')
+    return found
+
+def timed(command, store):
+    "Run a command to its end. Seconds, seconds of processor time, and the memory of its largest process in GB. Raises `RuntimeError` if it fails."
+    with tempfile.TemporaryFile() as said:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, cwd=ROOT/'nbs', stdout=said, stderr=subprocess.STDOUT, env=os.environ | dict(MTSS_STORE=str(store)))
+        _, status, used = os.wait4(process.pid, 0)       # with all that it has started and waited for
+        seconds = time.perf_counter() - start
+        if status:
+            said.seek(0)
+            raise RuntimeError(f"{' '.join(command)} failed:\n{said.read()[-3000:].decode(errors='replace')}")
+    return dict(seconds=seconds, processor_seconds=used.ru_utime + used.ru_stime, peak_gb=used.ru_maxrss * (1 if sys.platform == 'darwin' else 1024) / 1e9)
+
+def as_time(seconds):
+    "306 → '5 min 06 s'."
+    minutes, rest = divmod(round(seconds), 60)
+    return f'{minutes} min {rest:02} s' if minutes else f'{rest} s'
+
+def as_lines(times):
+    "The README's table, line by line."
+    return ['| job | time | processor time | largest process |', '|---|---|---|---|',
+            *(f'| {row.job} | {as_time(row.seconds)} | {as_time(row.processor_seconds)} | {row.peak_gb:.1f} GB |' for row in times.itertuples())]
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--photos', help='an annotation table of your own')
+    parser.add_argument('--keep', action='store_true', help='write the times to results/')
+    given = parser.parse_args()
+    if given.photos and not Path(given.photos).is_file(): parser.error(f'--photos {given.photos}: there is no such file')
+    folder, rows = Path(tempfile.mkdtemp()), []
+    try:
+        for name, (command, store) in jobs(folder, given.photos).items():
+            print(f'{name} …', flush=True)
+            rows.append(dict(job=name) | timed(command, store))
+    finally: shutil.rmtree(folder)
+    times = pd.DataFrame(rows)
+    print('\n'.join(as_lines(times)))
+    if given.keep:
+        from mtss.runs import provenance
+        times.round(2).to_csv(ROOT/'results/main_job.csv', index=False)
+        (ROOT/'results/main_job.json').write_text(json.dumps(provenance(), indent=1, sort_keys=True) + '\n', encoding='utf-8')
