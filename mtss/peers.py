@@ -25,7 +25,7 @@ from .training import Diverged, Schedule, embed, load_tensors, save_tensors, val
 from .views import plain_view
 
 # %% auto #0
-__all__ = ['PEERS', 'TOOLS', 'RATES', 'FACTORS', 'check_peers', 'Clock', 'train_timm', 'train_fastai', 'draw_labels',
+__all__ = ['PEERS', 'TOOLS', 'RATES', 'FACTORS', 'check_peers', 'Budget', 'train_timm', 'train_fastai', 'draw_labels',
            'CosineNetwork', 'ProxyNetwork', 'train_proxies', 'train_ours', 'shortened', 'run_tool']
 
 # %% ../nbs/09d_peers.ipynb #f8d63207
@@ -37,7 +37,7 @@ def check_peers() -> None:
     if missing: raise ImportError(f"{', '.join(missing)} cannot be found: install the peers by  pip install -e '.[peers]'")
 
 # %% ../nbs/09d_peers.ipynb #871be403
-class Clock:
+class Budget:
     "A budget of seconds, and the weights that were best on `val` in it."
     def __init__(self,
         seconds:float,       # the budget; it runs from now on
@@ -102,14 +102,14 @@ def train_timm(
     from timm.scheduler import CosineLRScheduler
     network, batches = _branches(preset, seed, _classes(data)), _batches(data, preset, seed)
     objective, optimiser = MultiLabelObjective(network), create_optimizer_v2(network, 'adamw', lr=lr, weight_decay=.05)
-    schedule, clock = CosineLRScheduler(optimiser, 1000, warmup_t=50, t_in_epochs=False), Clock(seconds, network, _on_val(data, preset))
-    for step in clock.steps():
-        schedule.step_update(int(1000 * clock.spent))
+    schedule, budget = CosineLRScheduler(optimiser, 1000, warmup_t=50, t_in_epochs=False), Budget(seconds, network, _on_val(data, preset))
+    for step in budget.steps():
+        schedule.step_update(int(1000 * budget.spent))
         loss, _ = objective(batches(step))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    return clock.best()
+    return budget.best()
 
 # %% ../nbs/09d_peers.ipynb #e24f077f
 class _Epochs:
@@ -138,16 +138,16 @@ def train_fastai(
     from fastai.callback.core import Callback, CancelFitException
     from fastai.callback.schedule import Learner
     from fastai.data.core import DataLoaders
-    class ByTheClock(Callback):
+    class WithinBudget(Callback):
         order, run_valid = 55, False        # before the scheduler, which is 60
-        def before_batch(self): self.learn.pct_train = clock.spent
+        def before_batch(self): self.learn.pct_train = budget.spent
         def after_batch(self):
-            if clock.after_step(): raise CancelFitException
+            if budget.after_step(): raise CancelFitException
     network = _branches(preset, seed, _classes(data))
     learner = Learner(DataLoaders(_Epochs(_batches(data, preset, seed)), []), network, _multi_label_loss)
-    clock = Clock(seconds, network, _on_val(data, preset))
-    with learner.no_bar(), learner.no_logging(): learner.fit_one_cycle(sys.maxsize, lr, cbs=ByTheClock())
-    return clock.best()
+    budget = Budget(seconds, network, _on_val(data, preset))
+    with learner.no_bar(), learner.no_logging(): learner.fit_one_cycle(sys.maxsize, lr, cbs=WithinBudget())
+    return budget.best()
 
 # %% ../nbs/09d_peers.ipynb #6da516d7
 def draw_labels(
@@ -224,17 +224,17 @@ def train_proxies(
     proxies = {name: _started(lambda: getattr(losses, loss)(count, preset.dim), seed, f'proxies {name}') for name, count in classes.items()}
     network, batches = ProxyNetwork(_branches(preset, seed, dict.fromkeys(classes, preset.dim)), proxies).to(_device()), _batches(data, preset, seed)
     optimiser = torch.optim.AdamW([dict(params=network.student.parameters(), times=1), dict(params=network.losses.parameters(), times=10)], lr, weight_decay=1e-4)
-    schedule, clock = Schedule(1000, lr=lr, shape='one_cycle', warmup=50), Clock(seconds, network, _on_val(data, preset))
-    for step in clock.steps():
-        for group in optimiser.param_groups: group['lr'] = group['times'] * schedule.lr_at(int(1000 * clock.spent))
+    schedule, budget = Schedule(1000, lr=lr, shape='one_cycle', warmup=50), Budget(seconds, network, _on_val(data, preset))
+    for step in budget.steps():
+        for group in optimiser.param_groups: group['lr'] = group['times'] * schedule.lr_at(int(1000 * budget.spent))
         batch = batches(step)
         drawn = {name: draw_labels(labels.cpu().numpy(), seed, f'label of {name}', step) for name, labels in batch['labels'].items()}
         loss = network.loss(batch['images'], drawn)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    clock.best()
-    return CosineNetwork(network.student, network.proxies()), clock.best_score
+    budget.best()
+    return CosineNetwork(network.student, network.proxies()), budget.best_score
 
 # %% ../nbs/09d_peers.ipynb #c1784144
 def train_ours(
