@@ -320,10 +320,11 @@ def with_splits(
 def only_trained(
     table:pd.DataFrame,  # an annotation table with splits
     source:str,          # how messages call it
+    types:list[str]|None=None,   # the columns to look at; None: all attribute types
 ) -> pd.DataFrame:       # the same without those labels
     "Leave out the classes that no training image has, and say how many."
     table = table.copy()
-    for name in type_columns(table):
+    for name in (column for column in type_columns(table) if types is None or column in types):
         cell, values = _cell_values(table[name])
         trained = set().union(*(values[n] for n in np.unique(cell[table['split'] == 'train'])))
         lost = [[value for value in own if value not in trained] for own in values]
@@ -370,7 +371,7 @@ def from_table(
     "A dataset from an annotation table in memory. Raises `AnnotationError`, `TooManyUnreadable`, `StoreError`."
     table = table.reset_index(drop=True)      # our own copy, row n at n
     if boxes is not None: table = _with_boxes(table, Path(boxes), source)
-    if not strict and 'split' in table: table = only_trained(table, source)      # else `validate` says why there is none
+    if not strict and 'split' in table: table = only_trained(table, source, types)      # else `validate` says why there is none
     schema = validate(table, types, source)
     pixels, digests, unreadable = image_store(root, list(table['image']), boxes_of(table), image_size, store, max_unreadable, decode_ahead)
     if unreadable:
@@ -378,7 +379,7 @@ def from_table(
         print(f'{len(unreadable)} of {len(table)} images cannot be read and are left out; mend or remove them:',
               *(f"  {table['image'][n]}: {why}" for n, why in list(unreadable.items())[:20]),
               *(['  …'] if len(unreadable) > 20 else []), sep='\n', file=sys.stderr)
-        if not strict: table = only_trained(table, source)
+        if not strict: table = only_trained(table, source, schema.names)
         try: schema = validate(table[table['split'] != 'unreadable'], schema.names, source)
         except AnnotationError as error:
             raise AnnotationError(source, [f"{len(unreadable)} images cannot be read, and without them (first of all {table['image'][min(unreadable)]}):", *error.problems]) from None

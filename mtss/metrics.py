@@ -329,10 +329,11 @@ def _resampled(
         copies = _copies(seed, np.arange(n, min(n + chunk, images)), times)
         total += np.stack([hits[:, n:n + chunk] @ copies, labels[:, n:n + chunk] @ copies]); drawn += copies.sum(0)
     (hits, labels), predictions = total, k * ranks.types * drawn
-    if metric == 'P': return hits[0] / predictions
-    if metric == 'F1': return 2 * hits[0] / (labels[0] + predictions)
-    recall = np.divide(hits, labels, out=np.full_like(hits, np.nan), where=labels > 0)
-    return np.nanmean(recall, axis=0)
+    def share(part, whole): return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)      # of few images a sample may have none
+    if metric == 'P': return share(hits[0], predictions)
+    if metric == 'F1': return share(2 * hits[0], labels[0] + predictions)
+    recall = share(hits, labels)
+    return share(np.nansum(recall, axis=0), (labels > 0).sum(0).astype(float))
 
 # %% ../nbs/06_metrics.ipynb #574abcbf
 def bootstrap_variance(
@@ -341,7 +342,7 @@ def bootstrap_variance(
     minus=None,         # the opponent's, likewise; None: the variance of the metric itself
     times:int=400,      # bootstrap samples
     seed:int=0,         # the same for all that is to be compared
-) -> float:
+) -> float:           # NaN where nothing can be judged
     "The variance, over the choice of the test images, of a metric or of its difference between two models."
     name, _, k = metric.partition('@')
     if name not in ('R', 'P', 'F1', 'balanced_accuracy') or (name != 'balanced_accuracy') != k.isdigit():
@@ -350,7 +351,8 @@ def bootstrap_variance(
         ranks = [ranks] if isinstance(ranks, LabelRanks) else list(ranks)
         return np.mean([_resampled(r, name, int(k or 1), times, seed) for r in ranks], axis=0)
     values = mean(ranks) if minus is None else mean(ranks) - mean(minus)
-    return float(values.var(ddof=1))
+    values = values[~np.isnan(values)]      # a sample in which nothing can be judged says nothing
+    return float(values.var(ddof=1)) if len(values) > 1 else np.nan
 
 # %% ../nbs/06_metrics.ipynb #f4ddaedd
 def reliability(

@@ -40,8 +40,9 @@ def type_report(
         prior = prior_scores(data.targets(kind.name).labels[data.rows('train')])
         row = rows[kind.name] = dict(classes=len(kind), labels=int(labels.sum()), **{'commonest R@1': 100 * labels[:, prior.argmax()].sum() / max(1, labels.sum())})
         for metric in 'R@1', 'balanced_accuracy', 'R@3', 'F1@1':
-            least = wilson(found[metric] * row['labels'], row['labels'])[1] if row['labels'] and metric != 'F1@1' else 0
-            row[metric], row[f'± {metric}'] = 100 * found[metric], np.nanmax([196 * bootstrap_variance(found.ranks, metric)**.5, 100 * least])
+            n = (row['labels'] + len(test)) / 2 if metric == 'F1@1' else row['labels']      # F1@1: right answers as a share of the mean of labels and answers
+            least = wilson(found[metric] * n, n)[1] if row['labels'] else np.nan
+            row[metric], row[f'± {metric}'] = 100 * found[metric], 100 * np.fmax(1.96 * bootstrap_variance(found.ranks, metric)**.5, least)
     return pd.DataFrame(rows).T.astype(dict(classes=int, labels=int)).rename_axis('attribute type')
 
 # %% ../nbs/08b_reports.ipynb #419041c7

@@ -855,4 +855,4 @@ def check_parameters(
         if not cell.startswith('# Parameters'): continue
         given = [node.targets[0].id for node in ast.parse(cell).body if isinstance(node, ast.Assign)]
         unknown = [name for name in given if name not in known]
-        if unknown: raise ValueError(f"unknown parameter {', '.join(unknown)}; known:\n" + '\n'.join(f'  {name:<12}{meaning}' for name, meaning in known.items()))
+        if unknown: raise ValueError(f"unknown parameter {', '.join(unknown)}; known:\n" + '\n'.join(f'  {name:<{max(map(len, known)) + 2}}{meaning}' for name, meaning in known.items()))

@@ -24,7 +24,7 @@ def _explain(
     "An `OSError` from writing, as a `StoreError` that says what to do about it."
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     cause = 'the disk is full' if full else (error.strerror or str(error))
-    remedy = 'free some space' if full else 'make it writable'
+    remedy = 'free some space' if full else f'make the folder {path.parent}' if not path.parent.exists() else 'make it writable'
     return StoreError(error.errno, f'cannot write {path}: {cause}. What was complete before is unchanged. '
                       f'To go on: {remedy}, or choose another folder by the environment variable MTSS_STORE, then start again')
 
