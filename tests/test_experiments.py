@@ -71,6 +71,13 @@ def test_the_ledger_knows_every_row(results, tmp_path):
     text = said(tmp_path/'out.ipynb')
     assert text.count('no rows yet') >= len(parts(['C1', 'C2'])) and 'too few replicates: 1 of 5' in text
 
+def test_the_page_on_photos_reads_any_set_of_rows(results, tmp_path):
+    papermill('90b_photos.ipynb', tmp_path/'out.ipynb', tmp_path/'store', preset='smoke', dataset='synthetic', out=results)
+    text = said(tmp_path/'out.ipynb')
+    assert all(f'{part:<5}' in text for part in ('C4a', 'C8a', 'C9a', 'C14a', 'C14b')) and 'C2a: no rows yet' in text and 'teachers' in text
+    papermill('90b_photos.ipynb', tmp_path/'none.ipynb', tmp_path/'store', out=tmp_path/'none')
+    assert all(f'{part}: no rows yet' in said(tmp_path/'none.ipynb') for part in ('C2a', 'C4a', 'C8a', 'C9a', 'C14a'))
+
 def test_other_readings_are_measured(shared, tmp_path):
     papermill('95_fidelity.ipynb', tmp_path/'part.ipynb', shared, preset='smoke', replicates=1, parts='student', out=tmp_path)      # a page without a teacher's row
     assert set(read_rows(tmp_path/'fidelity.csv')['model']) == {'student_asked', 'student_views_2', 'student_views_4'}
