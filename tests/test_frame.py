@@ -2,7 +2,7 @@
 import ast, configparser, importlib, json, re, subprocess, sys
 from fnmatch import fnmatch
 from pathlib import Path
-import nbformat, pytest, yaml
+import nbformat, pandas as pd, pytest, yaml
 from nbdev.frontmatter import FrontmatterProc
 from nbdev.process import NBProcessor
 
@@ -109,6 +109,11 @@ def test_the_readme_has_two_commands():
     assert len(commands) == 1
     assert commands[0].splitlines() == ['pip install -e . && papermill nbs/10_table1.ipynb out.ipynb -p gamma 1',
                                         "pip install -e '.[dev]' && python tests/run_all.py"]
+
+def test_the_readme_has_the_times_that_were_measured():
+    sys.path.insert(0, str(ROOT/'tools'))
+    from time_main_job import as_lines
+    assert '\n'.join(as_lines(pd.read_csv(ROOT/'results/main_job.csv'))) in text('README.md')
 
 def test_every_notebook_has_its_place_in_the_sidebar():
     sections = yaml.safe_load(text('_quarto.yml'))['website']['sidebar']['contents']

@@ -10,7 +10,7 @@ import pandas as pd
 
 ROOT = Path(__file__).resolve().parent.parent
 GARMENTS = 8_000
-DRAW = f"from mtss.datasets import load_dataset; load_dataset('synthetic', train={GARMENTS - 2}, val=1, test=1, unlabeled=0)"
+DRAW = f"from mtss.datasets import load_dataset; load_dataset('synthetic', train={GARMENTS - 2}, val=1, test=1, unlabeled=0).pixels"
 
 def jobs(folder, photos=None):
     "{what it is: (its command, its store)}, in the order in which they run."
