@@ -126,7 +126,7 @@ def test_a_replicate_of_some_types_only(shop, tmp_path):
     first, second, *_ = schema.names
     found, text = job(tmp_path, tmp_path/'store', dataset=path, types=f'{first}, {second}')
     assert set(found['attribute_type']) == {first, second, 'all'}
-    shows(text, '0 of them are kept', first, second)
+    shows(text, 'csv: 0 of them', first, second)
     again, _ = job(tmp_path, tmp_path/'store', dataset=path, types=f'{second},{first}')
     assert again['key'].nunique() == 2
     pd.testing.assert_frame_equal(again[again['key'].isin(found['key'])].reset_index(drop=True), found)
