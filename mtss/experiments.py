@@ -23,8 +23,8 @@ from .training import embed
 from .verdicts import interval, judge, read_claims
 
 # %% auto #0
-__all__ = ['Replicate', 'experiment_key', 'run_or_read_models', 'source_of', 'wanted_rows', 'as_text', 'kept_replicates',
-           'judge_claims']
+__all__ = ['Replicate', 'experiment_key', 'run_or_read_models', 'source_of', 'wanted_rows', 'most_replicated', 'as_text',
+           'kept_replicates', 'judge_claims']
 
 # %% ../nbs/09c_experiments.ipynb #e82c06ac
 class Replicate:
@@ -215,6 +215,13 @@ def wanted_rows(
     truth = truth or ('clean' if 'clean' in set(rows['truth']) else 'observed')
     own = rows[(rows['metric'] == metric) & (rows['k'] == k) & (rows['truth'] == truth) & (rows['replicate'] >= 0)]
     return 100 * own.pivot_table(index='replicate', columns=['model', 'gamma', 'beta', 'attribute_type'], values='value', sort=False)
+
+# %% ../nbs/09c_experiments.ipynb #b881cca3
+def most_replicated(
+    rows:pd.DataFrame,   # of one data set and preset, as `read_rows` gives them
+) -> pd.DataFrame:       # a part of them; all of them, where there are none
+    "Of several configurations the one with the most replicates; of equal ones the first by its key."
+    return rows[rows['key'] == rows.groupby('key')['replicate'].nunique().idxmax()] if len(rows) else rows
 
 # %% ../nbs/09c_experiments.ipynb #3a000002
 def as_text(

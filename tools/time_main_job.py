@@ -1,8 +1,9 @@
 """How long the main job takes on this machine, how much processor time, and how much memory: the numbers that the README gives.
 
 Each job is a process of its own, as a user would start it: garments are drawn; the README's first command runs from an empty store, and once more from the store
-that it has filled; with `--photos my/annotations.csv` also that table, from an empty store. Nothing else should run beside it. With `--keep` the times are
-written to results/main_job.csv, and where they were taken to results/main_job.json.
+that it has filled; with `--photos my/annotations.csv` also that table, from an empty store; with `--paper`, which takes more than an hour, every table and figure.
+Nothing else should run beside it. With `--keep` the times are written to results/main_job.csv, and where they were taken to results/main_job.json; a job that was not
+timed keeps what is there.
 """
 import argparse, json, os, shutil, subprocess, sys, tempfile, time
 from pathlib import Path
@@ -12,13 +13,14 @@ ROOT = Path(__file__).resolve().parent.parent
 GARMENTS = 8_000
 DRAW = f"from mtss.datasets import load_dataset; load_dataset('synthetic', train={GARMENTS - 2}, val=1, test=1, unlabeled=0).pixels"
 
-def jobs(folder, photos=None):
+def jobs(folder, photos=None, paper=False):
     "{what it is: (its command, its store)}, in the order in which they run."
     def main_job(name, *more): return ['papermill', str(ROOT/'nbs/10_table1.ipynb'), str(folder/f'{name}.ipynb'), '-p', 'gamma', '1', '-p', 'out', str(folder/name), *more]
     found = {f'{GARMENTS:,} garments drawn and stored': ([sys.executable, '-c', DRAW], folder/'drawn'),
              'Table 1, one replicate, empty store': (main_job('cold'), folder/'store'),
              'Table 1, one replicate, from the store': (main_job('warm'), folder/'store')}
     if photos: found['Table 1 with photos, one replicate, empty store'] = (main_job('photos', '-p', 'dataset', str(Path(photos).resolve())), folder/'photos_store')
+    if paper: found['every table and figure, one replicate, empty store'] = (['snakemake', '--snakefile', str(ROOT/'workflow/Snakefile'), '--directory', str(folder), '--cores', '2', '--config', 'replicates=1', f"out={folder/'paper'}"], folder/'paper_store')
     return found
 
 def timed(command, store):
@@ -43,21 +45,28 @@ def as_lines(times):
     return ['| job | time | processor time | largest process |', '|---|---|---|---|',
             *(f'| {row.job} | {as_time(row.seconds)} | {as_time(row.processor_seconds)} | {row.peak_gb:.1f} GB |' for row in times.itertuples())]
 
+def keep(times, path):
+    "Add the times to a CSV, and where they were taken to the JSON beside it, job by job; those of the same jobs are replaced."
+    from mtss.runs import provenance
+    where = path.with_suffix('.json')
+    kept, places = (pd.read_csv(path), json.loads(where.read_text(encoding='utf-8'))) if path.exists() else (times[:0], {})
+    rows = {row['job']: row for row in [*kept.to_dict('records'), *times.to_dict('records')]}
+    pd.DataFrame(rows.values()).to_csv(path, index=False)
+    where.write_text(json.dumps(places | dict.fromkeys(times.job, provenance()), indent=1, sort_keys=True) + '\n', encoding='utf-8')
+
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--photos', help='an annotation table of your own')
+    parser.add_argument('--paper', action='store_true', help="also every table and figure, by Snakemake: pip install -e '.[workflow]'")
     parser.add_argument('--keep', action='store_true', help='write the times to results/')
     given = parser.parse_args()
     if given.photos and not Path(given.photos).is_file(): parser.error(f'--photos {given.photos}: there is no such file')
     folder, rows = Path(tempfile.mkdtemp()), []
     try:
-        for name, (command, store) in jobs(folder, given.photos).items():
+        for name, (command, store) in jobs(folder, given.photos, given.paper).items():
             print(f'{name} …', flush=True)
             rows.append(dict(job=name) | timed(command, store))
     finally: shutil.rmtree(folder)
-    times = pd.DataFrame(rows)
+    times = pd.DataFrame(rows).round(2)
     print('\n'.join(as_lines(times)))
-    if given.keep:
-        from mtss.runs import provenance
-        times.round(2).to_csv(ROOT/'results/main_job.csv', index=False)
-        (ROOT/'results/main_job.json').write_text(json.dumps(provenance(), indent=1, sort_keys=True) + '\n', encoding='utf-8')
+    if given.keep: keep(times, ROOT/'results/main_job.csv')
