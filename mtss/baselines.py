@@ -48,8 +48,8 @@ class LabeledBatches:
         rows = data.rows('train')
         self.rows = rows[np.any([self.targets[name].annotated[rows] for name in data.schema.names], axis=0)]
         if len(self.rows) < batch: raise ValueError(f'{len(self.rows)} labeled images are fewer than one batch of {batch}: label more, or make the batch smaller')
-        self.seed, self.size, self.device, self.shares_per_epoch = seed, size, device, len(self.rows) // part_of(batch, share)
-        self._in_turn = _InTurn(data, functools.partial(_student_draws, self.rows, part_of(batch, share), seed), share)     # as a student's pool
+        self.seed, self.size, self.device, self.shares_per_epoch = seed, size, device, len(self.rows) // batch * share[1]
+        self._in_turn = _InTurn(data, functools.partial(_student_draws, self.rows, part_of(batch, share), self.shares_per_epoch, seed), share)     # as a student's pool
 
     def __call__(self,
         step:int,  # from 0

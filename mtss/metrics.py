@@ -25,7 +25,7 @@ class LabelRanks:
     "Where the true labels of a set of images rank. One entry per label, in no particular order; L in all."
     image:np.ndarray     # int32, L: the image that has the label, 0 … images − 1
     label:np.ndarray     # int32, L: the class, 0 … classes − 1
-    rank:np.ndarray      # int32, L: how many classes of its type score better
+    rank:np.ndarray      # int32, L: how many classes of its type score better, or as well and stand earlier
     images:int           # N, those without a label included
     classes:int          # C
     types:int=1          # attribute types pooled in it; each brings its own N / types images, one type after the other
@@ -102,7 +102,7 @@ def count(
     ranks:LabelRanks,   # of one attribute type
     ks=(1, 3, 5),       # whole numbers of at least 1
 ) -> Counts:
-    "The counts of some images."
+    "The counts of some images. Raises `ValueError` for a k that is no whole number of at least 1, and without one."
     wrong = [k for k in ks if k != int(k) or k < 1]
     if wrong or not len(ks): raise ValueError(f'ks={tuple(ks)}: give whole numbers of at least 1, such as (1, 3, 5)')
     hits = [np.bincount(ranks.label[ranks.rank < k], minlength=ranks.classes) for k in ks]
@@ -149,7 +149,7 @@ def _mean(
 def metrics(
     counts:Counts,
 ) -> dict[str, float]:   # 'R@k', 'P@k', 'F1@k', 'F1_ceiling@k' for each k, and with k = 1 'balanced_accuracy'; all in [0, 1]
-    "Recall, precision and F1 by the protocol above; balanced accuracy is the mean of R@1 over the classes that some image has."
+    "Recall, precision and F1 by the protocol above; balanced accuracy is the mean of R@1 over the classes that some image has. Raises `ValueError` where no image was counted."
     values, labels, images = {}, counts.labels, counts.images
     if not images: raise ValueError('nothing was counted: give at least one image')
     for k, hits in counts.hits.items():
@@ -238,7 +238,7 @@ def evaluate_scores(
     chunk:int=2048,               # images at a time
     average_precision:bool=True,  # mAP as well: takes longer
 ) -> Evaluation:
-    "All metrics of one attribute type from scores that are at hand or can be computed."
+    "All metrics of one attribute type from scores that are at hand or can be computed. Raises `ValueError` for scores and labels of different shapes, without an image, and for ks as `count` does."
     images, classes = labels.shape
     if not callable(scores):
         if tuple(scores.shape) != (images, classes): raise ValueError(f'scores are {tuple(scores.shape)}, labels {(images, classes)}: give one score per image and class')
@@ -260,7 +260,7 @@ def evaluate(
     chunk:int=2048,               # images at a time
     average_precision:bool=True,  # mAP as well: takes longer
 ) -> Evaluation:
-    "All metrics of one attribute type from embeddings and a dictionary, by cosine."
+    "All metrics of one attribute type from embeddings and a dictionary, by cosine. Raises `ValueError` where they and the labels do not fit, and as `evaluate_scores` does."
     if len(embedding) != labels.shape[0] or len(label_embeddings) != labels.shape[1]:
         raise ValueError(f'{len(embedding)} embeddings and {len(label_embeddings)} label embeddings do not fit labels of {tuple(labels.shape)}: give one row per image and one column per class')
     def tensor(x): return x.detach().float() if torch.is_tensor(x) else torch.as_tensor(np.array(x, dtype=np.float32))
@@ -343,7 +343,7 @@ def bootstrap_variance(
     times:int=400,      # bootstrap samples
     seed:int=0,         # the same for all that is to be compared
 ) -> float:           # NaN where nothing can be judged
-    "The variance, over the choice of the test images, of a metric or of its difference between two models."
+    "The variance, over the choice of the test images, of a metric or of its difference between two models. Raises `ValueError` for a metric that has no bootstrap."
     name, _, k = metric.partition('@')
     if name not in ('R', 'P', 'F1', 'balanced_accuracy') or (name != 'balanced_accuracy') != k.isdigit():
         raise ValueError(f"no bootstrap for '{metric}'; known: R@k, P@k, F1@k, balanced_accuracy")
@@ -364,5 +364,7 @@ def reliability(
     if not len(confidence): raise ValueError('no answer to judge: give at least one')
     order = np.argsort(confidence, kind='stable')
     parts = np.array_split(order, min(groups, len(order)))
-    error = sum(len(part) * abs(confidence[part].mean() - right[part].mean()) for part in parts) / len(order)
+    _, same = np.unique(confidence, return_inverse=True)      # equally sure answers count as right as they are together, whichever group they fall into
+    share_right = (np.bincount(same, right) / np.bincount(same))[same]
+    error = sum(len(part) * abs(confidence[part].mean() - share_right[part].mean()) for part in parts) / len(order)
     return dict(accuracy=float(np.mean(right)), confidence=float(np.mean(confidence)), calibration_error=float(error))

@@ -46,7 +46,7 @@ class Preset:
     dim:int                 # D
     epoch_images:int        # images drawn for an epoch of a teacher
     negatives:str           # 'separate' (the paper) or 'in_batch'
-    kept_embeddings:int     # about how many embeddings of a teacher are kept, images × views; 0: asked at every step (the paper)
+    kept_embeddings:int     # about how many embeddings of a teacher are kept, images × views, at least two views of each image; 0: asked at every step (the paper)
     teacher:Schedule
     student:Schedule
     weights:str|None=None   # a .safetensors file to start the backbones from; None: a random start
@@ -114,7 +114,8 @@ def load_for(
 # %% ../nbs/09_runs.ipynb #7fee5de8
 SAME_BITS = {'b6e68d8f988cb2f7': 'df0f55129351ca8f',   # code that trains the very bits of an older version: what the older one made stands. Only faster …
              'b42c3992adacd8e3': 'df0f55129351ca8f',   # … with other words in two messages …
-             'e0695b14e2b8b306': 'df0f55129351ca8f'}   # … and with a teacher's loss that can be exchanged
+             'e0695b14e2b8b306': 'df0f55129351ca8f',   # … with a teacher's loss that can be exchanged …
+             '950bac9843f1caa4': 'df0f55129351ca8f', 'b67ff6892ff7c3c3': '1332253157baffe4'}   # … and with draws of several processes that are those of one (training, and baselines)
 
 @functools.cache
 def training_code() -> str:
@@ -243,7 +244,7 @@ def _precision() -> dict:
 
 # %% ../nbs/09_runs.ipynb #0b5eb002
 def _labeled_config(
-    kind:str,        # 'teacher' or 'cross_entropy'
+    kind:str,        # 'teacher', 'cross_entropy' or 'bce'
     data:Dataset, name:str, preset:Preset, seed:int,
     **more,          # γ, for a teacher
 ) -> dict:
@@ -285,7 +286,7 @@ def train_teachers(
     store:str|Path|None=None,   # see `mtss.store.store_root`
     loss:Callable=focal_loss_of,  # eq. 2 as a function of p and γ; another is a reading of its own, told apart by its source
 ) -> dict[str, Teacher]:        # {attribute type: teacher}; each has its `key` in the store and its `record`
-    "One teacher per attribute type, trained or found. Raises `ValueError` for γ or preset, and what training raises."
+    "One teacher per attribute type, trained or found. Raises `TypeError` or `ValueError` for γ or preset, and what training raises."
     preset, teachers = resolve(preset), {}
     _check_data(data, preset)
     missing = set(data.schema.names) - set(gamma) if isinstance(gamma, dict) else set()
@@ -333,7 +334,8 @@ def train_classifiers(
 @functools.cache
 def _baselines_code() -> str:
     "A hash of the code that only the baselines depend on."
-    return code_hash(inspect.getsource(baselines))
+    now = code_hash(inspect.getsource(baselines))
+    return SAME_BITS.get(now, now)
 
 # %% ../nbs/09_runs.ipynb #08bb0a6b
 def train_multi_label(
@@ -412,7 +414,7 @@ def train_student(
     store:str|Path|None=None,    # see `mtss.store.store_root`
     seen:Dataset|None=None,      # the same rows with the pixels that the student sees, such as corrupted ones, while its teachers look at those of `data`; None: the same
 ) -> Tagger:
-    "The student of all teachers, trained or found, with its confidence calibrated on `val`. Raises `ValueError` for β or preset, and what training raises."
+    "The student of all teachers, trained or found, with its confidence calibrated on `val`. Raises `TypeError` or `ValueError` for β or preset, and what training raises."
     preset, device = resolve(preset), _device()
     if set(teachers) != set(data.schema.names):
         raise ValueError(f"teachers for {', '.join(teachers)}, but the schema has {', '.join(data.schema.names)}: give one teacher for each attribute type")
@@ -514,11 +516,12 @@ def plan(
     longer:bool=False,          # see `measure_replicate`
     unfocused:bool=False,       # see `measure_replicate`
 ) -> pd.DataFrame:              # one row per step: what, whether it is in the store, minutes and megabytes still to come
-    "What `measure_replicate` would train. Trains nothing. Raises `ValueError` for γ, β or preset."
+    "What `measure_replicate` would train. Trains nothing. Raises `TypeError` or `ValueError` for γ, β or preset."
     preset, beta, runs = resolve(preset), check_beta(beta), store_root(store)/'runs'
     _check_data(data, preset)
     step, forward = _seconds(preset)
     batch = preset.teacher.batch * (2 if preset.negatives == 'separate' else 1)
+    network = 4 * sum(p.numel() for p in Teacher(preset.backbone, 2, preset.dim).parameters()) / 1e6       # MB; a student has about as many weights
     rows = {}
     def add(what, key, minutes, megabytes):
         there = (runs/key/'model.safetensors').exists()
@@ -528,7 +531,7 @@ def plan(
         for name in data.schema.names:
             own = {part: check_gamma(value[name] if isinstance(value, dict) else value) for part, value in more.items()}
             keys[name] = content_key(**_labeled_config(kind, data, name, size, seed, **own))
-            add(f'{title} of {name}' + ''.join(f', γ = {value:g}' for value in own.values()), keys[name], size.teacher.steps * step / 60, 4)
+            add(f'{title} of {name}' + ''.join(f', γ = {value:g}' for value in own.values()), keys[name], size.teacher.steps * step / 60, network)
         return keys
     for focus in GAMMAS if gamma == 'tune' else [gamma]: keys = add_networks('teacher', preset, 'teacher', gamma=focus)
     config = _student_config(data, preset, seed, beta, keys)
@@ -536,7 +539,7 @@ def plan(
     share = preset.student.batch / batch
     alone = step + (0 if config['views'] else len(keys) * forward)
     known = '' if gamma == 'tune' else content_key(**config)   # which teachers are best is not known beforehand
-    add(f'student of {len(keys)} teachers, β = {beta:g}', known, (preset.student.steps * share * alone + images / batch * forward) / 60, 4 + images * preset.dim * 2 / 1e6)
+    add(f'student of {len(keys)} teachers, β = {beta:g}', known, (preset.student.steps * share * alone + images / batch * forward) / 60, network + images * preset.dim * 2 / 1e6)
     if unfocused: add_networks('teacher', preset, 'teacher', gamma=0)
     if longer: add_networks('teacher', as_long_as_student(preset), 'longer teacher', gamma=1 if gamma == 'tune' else gamma)
     if yardstick: add_networks('cross_entropy', preset, 'cross-entropy network')

@@ -171,18 +171,19 @@ class TeacherBatches:
         share:tuple[int, int]=(0, 1),  # which share of a step is wanted, and how many there are
     ):
         if negatives not in ('separate', 'in_batch'): raise ValueError(f"unknown negatives '{negatives}'; known: separate, in_batch")
-        self.batch, self.seed, self.size, self.device = part_of(batch, share), seed, size, device
+        self.batch, self.share, self.seed, self.size, self.device = part_of(batch, share), share, seed, size, device
         try: self.members = ClassMembers(data.targets(name), data.rows('train'))
         except ValueError as error: raise ValueError(f'{name}: {error}') from None
-        self.shares_per_epoch = max(1, epoch_images // self.batch)
+        self.shares_per_epoch = max(1, epoch_images // batch) * share[1]       # an epoch is as long, and its draws are the same, by however many processes
         self._in_turn = _InTurn(data, functools.partial(_teacher_draws, self.members, self.batch, self.shares_per_epoch, negatives, seed), share)
 
     def __call__(self,
         step:int,  # from 0
     ) -> dict:     # images (positives, then separately drawn negatives), their rows, classes, and a bool mask B × images of each positive's negatives
-        number, (rows, classes, negative), pixels = self._in_turn(step)
-        # a rare class's image is drawn many times an epoch: number the view by the draw, not by the epoch
-        v = (number * self.batch * 2 + np.arange(len(rows))) % 2**20
+        _, (rows, classes, negative), pixels = self._in_turn(step)
+        # a rare class's image is drawn many times an epoch: number the view by the draw, not by the epoch; of a step's draws the positives come first, whoever gets them
+        before = np.array([step * 2, step * 2 + 1]) * self.batch * self.share[1] + self.share[0] * self.batch
+        v = (before[:, None] + np.arange(self.batch)).ravel()[:len(rows)] % 2**20
         images = view(torch.from_numpy(pixels).to(self.device), self.seed, rows, v, self.size)
         return dict(images=images, rows=rows, classes=torch.from_numpy(classes).to(self.device), negative=torch.from_numpy(negative).to(self.device))
 
@@ -218,12 +219,12 @@ def embed_views(
 
 # %% ../nbs/07_training.ipynb #7d1a0b03
 def _student_draws(
-    pool:np.ndarray, batch:int, seed:int,  # those of `StudentBatches`
+    pool:np.ndarray, batch:int, steps_per_epoch:int, seed:int,  # those of `StudentBatches`
     first:int,         # the step to begin with
 ) -> Iterator[tuple]:  # rows, and their positions in the pool
     "What a student's steps draw, one after another."
     for step in itertools.count(first):
-        epoch, n = divmod(step, len(pool) // batch)
+        epoch, n = divmod(step, steps_per_epoch)
         if n == 0 or step == first: order = permutation(seed, f'pool {epoch}', len(pool))
         positions = order[n * batch:(n + 1) * batch]
         yield pool[positions], positions
@@ -244,8 +245,8 @@ class StudentBatches:
     ):
         if len(rows) < batch: raise ValueError(f'{len(rows)} images are fewer than one batch of {batch}: add images, or make the batch smaller')
         self.rows, self.kept, self.views, self.seed, self.size, self.device = rows, kept, views, seed, size, device
-        self.shares_per_epoch = len(rows) // part_of(batch, share)
-        self._in_turn = _InTurn(data, functools.partial(_student_draws, rows, part_of(batch, share), seed), share)
+        self.shares_per_epoch = len(rows) // batch * share[1]
+        self._in_turn = _InTurn(data, functools.partial(_student_draws, rows, part_of(batch, share), self.shares_per_epoch, seed), share)
 
     def __call__(self,
         step:int,  # from 0

@@ -281,5 +281,5 @@ def false_verdicts_by_chance(
     claims:pd.DataFrame,    # of `read_claims`
     level:float=.95,        # of the intervals, as in `interval`
 ) -> float:
-    "How many verdicts, at most, chance alone would give over all parts that are judged, on one data set."
+    "How many verdicts, at most, chance alone would give over all parts that are judged, on one data set, if every true difference lay at its threshold and noise were normal."
     return (1 - level) * (claims['direction'] != 'report').sum()

@@ -42,7 +42,7 @@ def view(
     half_w, half_h = (share * aspect).clamp(max=1), (share / aspect).clamp(max=1)
     mirror = torch.where(u[:, 4] < .5, -1., 1.)
     size = size or images.shape[-1]
-    # F.affine_grid to the bit (without rotation, x depends on the column and y on the row alone), ten times faster
+    # F.affine_grid to the bit: without rotation, x depends on the column and y on the row alone
     middles = torch.linspace(-1, 1, size, device=images.device) * (size - 1) / size      # of the pixels
     x = middles * (half_w * mirror)[:, None] + ((1 - half_w) * (2 * u[:, 2] - 1))[:, None]
     y = middles * half_h[:, None] + ((1 - half_h) * (2 * u[:, 3] - 1))[:, None]
@@ -57,7 +57,7 @@ def _relight(
     contrast:Tensor,    # B factors
     saturation:Tensor,  # B factors
 ) -> Tensor:            # float in [0, 1], the same shape
-    "Change light and strength of colour, never the hue."
+    "Change light and strength of colour; the hue stays, but where a channel is cut at 0 or 1."
     brightness, contrast, saturation = (factor[:, None, None, None] for factor in (brightness, contrast, saturation))
     grey = .299 * images[:, :1] + .587 * images[:, 1:2] + .114 * images[:, 2:]
     # brightness · (middle + contrast · (grey + saturation · (image − grey) − middle)), gathered so that the picture is gone through once
