@@ -23,7 +23,7 @@ __all__ = ['PUBLISHED', 'FEW_IMAGES', 'FEW_LABELS', 'class_counts', 'perceptual_
 # %% ../nbs/02b_checks.ipynb #5b97d3bd
 def class_counts(
     table:pd.DataFrame,  # an annotation table with splits
-) -> pd.DataFrame:       # columns attribute_type, class, and one per split; the largest class of a type first
+) -> pd.DataFrame:       # columns attribute_type, class, train, val and test; the largest class of a type first
     "The images of each class."
     found = []
     for name in type_columns(table):
@@ -47,7 +47,7 @@ def near_duplicates(
     thumbnails:np.ndarray,   # uint8, N × 32 × 32 × 3
     bits:int=3,              # how many of the hash's 64 bits may differ, at most 3
     difference:float=8.,     # root mean square difference of the thumbnails' values, 0 to 255, that still counts as the same
-    neighbours:int=32,       # within an equal quarter each picture is compared with so many that follow it
+    neighbours:int=32,       # within an equal quarter each picture is compared with so many that follow it, by hash and brightness
 ) -> np.ndarray:             # int64, N: images of one number are the same picture
     "Which images are the same but for size, quality and a little light. Raises `ValueError` for more bits: then no quarter of the hash need be equal."
     if not 0 <= bits <= 3: raise ValueError(f'bits={bits}: give 0 to 3')
@@ -55,8 +55,9 @@ def near_duplicates(
     picture = np.array([first.setdefault(thumbnail.tobytes(), n) for n, thumbnail in enumerate(thumbnails)], np.int64)
     distinct = np.unique(picture)
     codes, found = perceptual_hash(thumbnails[distinct]), [np.empty((0, 2), np.int64)]
+    brightness = thumbnails[distinct].mean((1, 2, 3))
     for quarter in codes.view(np.uint16).reshape(-1, 4).T:
-        order = np.lexsort([codes, quarter])
+        order = np.lexsort([brightness, codes, quarter])
         for step in range(1, min(neighbours, len(order) - 1) + 1):
             a, b = order[:-step], order[step:]
             near = (quarter[a] == quarter[b]) & (np.bitwise_count(codes[a] ^ codes[b]) <= bits)
@@ -155,7 +156,7 @@ def check_dataset(
     types:list[str]|None=None,     # the columns to take as attribute types; None: all
     images:int|None=5000,          # how many images are opened and compared, spread evenly over the table; None: all
 ) -> pd.DataFrame:                 # columns check, found, expected, verdict ('ok', 'look', 'wrong') and what to do
-    "What a dataset is like, and what is wrong with it. Raises `ValueError` for a source that does not exist."
+    "What a dataset is like, and what is wrong with it. Raises `ValueError` for an unknown name, a benchmark without its root, and fewer images than one; a table that cannot be used, or is not there, is a finding."
     name = str(source)
     if name not in READERS and not name.lower().endswith(('.csv', '.parquet', '.pq')):
         raise ValueError(f"unknown dataset '{name}': give the path of an annotation table (.csv or .parquet), or one of {', '.join(READERS)} with its root")

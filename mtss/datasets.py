@@ -426,7 +426,7 @@ def load_synthetic(
     seed:int=0,               # which draw of all of it
     store:str|Path|None=None, # the store's folder, see `mtss.store.store_root`
 ) -> Dataset:
-    "The embedded dataset, rendered when its pixels are first wanted and not in the store. Raises `ValueError` for an unknown domain, `StoreError`."
+    "The embedded dataset, rendered when its pixels are first wanted and not in the store. Raises `ValueError` for an unknown domain and for a split without an image, `StoreError`."
     if domain not in synthetic.DOMAINS: raise ValueError(f"unknown domain '{domain}'; known: {', '.join(synthetic.DOMAINS)}")
     counts = dict(train=train, val=val, test=test, unlabeled=unlabeled)
     bad = {name: count for name, count in counts.items() if count < (0 if name == 'unlabeled' else 1)}

@@ -233,7 +233,7 @@ def validate(
     types:list[str]|None=None,   # the columns to take as attribute types; None: all that are not image, split or box
     source:str='the table',      # its name, for the message
 ) -> Schema:
-    "The schema that the table implies. Raises `AnnotationError` with every problem found."
+    "The schema that the table implies. Raises `AnnotationError` with the first kind of problem of the header, else with every problem of the rows."
     if 'image' not in table: raise AnnotationError(source, [f"header: no column 'image' (found: {', '.join(table.columns)}): name the column of image paths 'image'"])
     double = sorted({column for column in table.columns if list(table.columns).count(column) > 1})
     if double: raise AnnotationError(source, [f"header: column '{column}' appears twice: rename or delete one" for column in double])
@@ -241,7 +241,7 @@ def validate(
     if 'split' not in table: raise AnnotationError(source, ["header: no column 'split': add it, with one of train, val, test, unlabeled in each row"])
     names = type_columns(table) if types is None else list(types)
     unknown = [name for name in names if name not in type_columns(table)]
-    if unknown: raise AnnotationError(source, [f"header: no column '{name}' (types found: {', '.join(type_columns(table))})" for name in unknown])
+    if unknown: raise AnnotationError(source, [f"header: no column '{name}' (types found: {', '.join(type_columns(table))}): correct the name, or add the column" for name in unknown])
     taken = [name for name in names if name in ('all', 'images')]
     if taken: raise AnnotationError(source, [f"header: an attribute type cannot be called '{name}': rename the column" for name in taken])
     if not names: raise AnnotationError(source, ["header: no attribute type: add a column for each, such as 'category'"])

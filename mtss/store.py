@@ -26,7 +26,7 @@ def _explain(
     cause = 'the disk is full' if full else (error.strerror or str(error))
     remedy = 'free some space' if full else f'make the folder {path.parent}' if not path.parent.exists() else 'make it writable'
     return StoreError(error.errno, f'cannot write {path}: {cause}. What was complete before is unchanged. '
-                      f'To go on: {remedy}, or choose another folder by the environment variable MTSS_STORE, then start again')
+                      f'To go on: {remedy}, or give another path (that of the store by the environment variable MTSS_STORE), then start again')
 
 # %% ../nbs/00c_store.ipynb #3f188439
 def store_root(

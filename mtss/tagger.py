@@ -96,7 +96,7 @@ class Tagger:
         self.image_size, self.view_size = image_size, view_size or image_size
         if self.view_size > image_size: raise ValueError(f'view_size={view_size} is larger than image_size={image_size}: there would be nothing more to see')
         self.label_embeddings = {name: label_embeddings[name].detach().cpu() for name in schema.names}
-        self.temperatures = temperatures or {name: 1. for name in schema.names}
+        self.temperatures = {name: float(temperature) for name, temperature in temperatures.items()} if temperatures else {name: 1. for name in schema.names}
 
     @torch.no_grad()
     def scores(self,
@@ -188,7 +188,7 @@ def load(cls,
         schema = Schema.from_json(record['schema'])
         part = lambda prefix: {name[len(prefix):]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
         dictionaries = part('label_embeddings/')
-        if {name: len(dictionary) for name, dictionary in dictionaries.items()} != {kind.name: len(kind) for kind in schema}: raise refused
+        if any(dictionary.ndim != 2 for dictionary in dictionaries.values()) or {name: len(dictionary) for name, dictionary in dictionaries.items()} != {kind.name: len(kind) for kind in schema}: raise refused
         size, view_size, temperatures = record['image_size'], record['view_size'], record['temperatures']
         if type(size) is not int or type(view_size) is not int or not 8 <= view_size <= size <= 4096: raise refused
         if temperatures.keys() != dictionaries.keys() or not all(isinstance(t, float) and 0 < t < np.inf for t in temperatures.values()): raise refused

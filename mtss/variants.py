@@ -53,7 +53,7 @@ def smaller_pool(
 
 # %% ../nbs/02d_variants.ipynb #9b85ffa7
 class _Joined:
-    "The rows of two arrays of pixels, one after the other."
+    "The rows of two arrays of pixels, one after the other. Squares that stay in their files are decoded when asked for, not ahead."
     def __init__(self, first, second, chosen):
         self.first, self.second, self.chosen = first, second, chosen
         self.shape = (len(first) + len(chosen), *first.shape[1:])
@@ -61,7 +61,7 @@ class _Joined:
     def __len__(self): return self.shape[0]
 
     def __getitem__(self, rows):
-        rows = np.asarray(rows)
+        rows = np.arange(len(self))[rows]          # an int, a slice, row numbers or a mask, as an array takes them
         own, found = rows < len(self.first), np.empty((*rows.shape, *self.shape[1:]), np.uint8)
         found[own], found[~own] = self.first[rows[own]], self.second[self.chosen[rows[~own] - len(self.first)]]
         return found
@@ -125,7 +125,7 @@ def corrupted(
     store:str|Path|None=None,  # see `mtss.store.store_root`
     chunk:int=512,             # images that are made and kept at a time
 ) -> Dataset:                  # 75 rows for each, with its targets and its split; `table` also has columns corruption and severity
-    "Every corruption of some images at every severity (Table 7)."
+    "Every corruption of some images at every severity (Table 7), made when its pixels are first wanted: then raises `ValueError` below 32 px, `ImportError` without OpenCV, `StoreError`."
     rows, each = np.asarray(rows), len(KINDS) * len(SEVERITIES)
     source = np.repeat(rows, each)
     how = dict(corruption=np.tile(np.repeat(list(KINDS), len(SEVERITIES)), len(rows)), severity=np.tile(SEVERITIES, len(rows) * len(KINDS)))
