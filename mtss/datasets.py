@@ -4,7 +4,7 @@
 
 # %% ../nbs/02_datasets.ipynb #931e8d31
 from __future__ import annotations
-import dataclasses, functools, hashlib, inspect, io, itertools, json, os, shutil, struct, sys, warnings
+import dataclasses, errno, functools, hashlib, inspect, io, itertools, json, os, shutil, struct, sys, warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,6 +145,7 @@ class FromFiles:
 
 # %% ../nbs/02_datasets.ipynb #8d2c51ab
 _PART = 64      # images that a worker decodes at a time
+_PASSING = {errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT}      # the disk's, the network's or the machine's fault, not the image's
 
 class _Decoding:
     "What worker processes do: decode some images, whatever they are."
@@ -157,11 +158,13 @@ class _Decoding:
 
     def _one(self, n):
         try: return *_read_file(self.files[n], self.size, None if self.boxes is None else self.boxes[n]), None
-        except (ImageError, OSError, ValueError) as error: return bytes(16), np.zeros((self.size, self.size, 3), np.uint8), str(error)
+        except (ImageError, OSError, ValueError) as error:
+            passing = getattr(error, 'errno', None) in _PASSING or isinstance(error.__context__, MemoryError)
+            return bytes(16), np.zeros((self.size, self.size, 3), np.uint8), OSError(str(error)) if passing else str(error)
 
     def __getitems__(self,
         rows,       # which of the files
-    ) -> tuple:     # digests; uint8, n × size × size × 3; why an image cannot be read, or None, for each
+    ) -> tuple:     # digests; uint8, n × size × size × 3; for each None, or why it cannot be read: a text, or an `OSError` that may pass
         digests, squares, why = zip(*map(self._one, rows))
         return digests, np.stack(squares), why
 
@@ -208,7 +211,10 @@ def image_store(
             with tqdm(total=total, desc='decoding images', unit='image', leave=False) as bar:
                 for start, stop in missing:
                     known, squares, why = zip(*itertools.islice(decoded, -(-(stop - start) // _PART)))
-                    unreadable |= {str(n): reason for n, reason in enumerate(itertools.chain(*why), start) if reason}
+                    reasons = {n: reason for n, reason in enumerate(itertools.chain(*why), start) if reason}
+                    for n, reason in reasons.items():
+                        if isinstance(reason, OSError): raise ImageError(f'{files[n]}: {reason}. This may pass, and the image is not to blame: start again, what was decoded before is kept')
+                    unreadable = {n: reason for n, reason in unreadable.items() if not start <= int(n) < stop} | {str(n): reason for n, reason in reasons.items()}
                     atomic_write(report, json.dumps(unreadable))
                     if pixels: pixels.write(start, np.concatenate(squares))
                     digests.write(start, np.frombuffer(b''.join(itertools.chain(*known)), np.uint8).reshape(-1, 16))

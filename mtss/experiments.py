@@ -14,7 +14,7 @@ from .datasets import Dataset
 from .losses import focal_loss_of
 from .metrics import Evaluation, label_ranks, metric_rows, pool
 from .models import Student, Teacher
-from .runs import (COLUMNS, GAMMAS, KS, Preset, configuration_key, difference_rows, judge_scores, keep_rows, load_for, origin_of, project_root, provenance, read_rows, replicate_numbers, resolve, results_folder,
+from .runs import (COLUMNS, GAMMAS, KS, Preset, configuration_key, difference_rows, judge_scores, keep_rows, load_for, origin_of, project_root, provenance, read_rows, replicate_numbers, resolve, results_folder, teacher_keys,
                        tagger_scores, teacher_scores, labels_of_test, train_classifiers, train_multi_label, train_student, train_teachers, tune_gamma, _started)
 from .store import content_key
 from .synthetic import DOMAINS
@@ -78,7 +78,7 @@ class Replicate:
         **overrides,                    # fields of the preset
     ) -> Tagger:
         "The student of some teachers."
-        data, own = (data or self.data).only(*teachers), tuple((name, teacher.key) for name, teacher in teachers.items())
+        data, own = (data or self.data).only(*teachers), tuple(teacher_keys(teachers).items())
         make = lambda: dict(student=train_student(data, teachers, beta, seen=seen, **self._options(overrides)))
         return self._once(('student', own, beta, data.key, seen and seen.key, str(overrides)), make)['student']
 

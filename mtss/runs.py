@@ -4,7 +4,7 @@
 
 # %% ../nbs/09_runs.ipynb #d6520d85
 from __future__ import annotations
-import ast, contextlib, dataclasses, functools, hashlib, inspect, json, os, platform, subprocess, time
+import ast, contextlib, dataclasses, functools, hashlib, inspect, json, os, platform, subprocess, textwrap, time
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -22,6 +22,7 @@ from .draws import bits
 from .losses import check_beta, check_gamma, focal_loss_of
 from .metrics import Evaluation, bootstrap_variance, evaluate_scores, metric_rows, pool, prior_scores, reliability
 from .models import Classifier, Student, Teacher, cosine_scores
+from .schema import type_columns
 from .store import StoreError, atomic_write, code_hash, content_key, locked, store_root
 from .tagger import Tagger, correct_by_prior, fit_prior_correction, fit_temperature
 from .training import (CheckpointError, CrossEntropyObjective, Schedule, StudentBatches, StudentObjective, TeacherBatches, TeacherObjective,
@@ -30,8 +31,8 @@ from .training import (CheckpointError, CrossEntropyObjective, Schedule, Student
 # %% auto #0
 __all__ = ['PRESETS', 'SAME_BITS', 'GAMMAS', 'IDENTITY', 'COLUMNS', 'KS', 'Preset', 'resolve', 'load_for', 'training_code',
            'project_root', 'provenance', 'run_or_load', 'train_teachers', 'as_long_as_student', 'train_classifiers',
-           'train_multi_label', 'tune_gamma', 'train_student', 'tagger_scores', 'teacher_scores', 'plan',
-           'configuration_key', 'labels_of_test', 'judge_scores', 'replicate_numbers', 'check_run', 'origin_of',
+           'train_multi_label', 'tune_gamma', 'teacher_keys', 'train_student', 'tagger_scores', 'teacher_scores',
+           'plan', 'configuration_key', 'labels_of_test', 'judge_scores', 'replicate_numbers', 'check_run', 'origin_of',
            'measure_replicate', 'difference_rows', 'read_rows', 'results_folder', 'keep_rows', 'missing_replicates',
            'run_or_read', 'gather_rows', 'check_parameters']
 
@@ -115,7 +116,7 @@ def load_for(
 SAME_BITS = {'b6e68d8f988cb2f7': 'df0f55129351ca8f',   # code that trains the very bits of an older version: what the older one made stands. Only faster …
              'b42c3992adacd8e3': 'df0f55129351ca8f',   # … with other words in two messages …
              'e0695b14e2b8b306': 'df0f55129351ca8f',   # … with a teacher's loss that can be exchanged …
-             '950bac9843f1caa4': 'df0f55129351ca8f', 'b67ff6892ff7c3c3': '1332253157baffe4'}   # … and with draws of several processes that are those of one (training, and baselines)
+             '23b7492dc077f633': 'df0f55129351ca8f', 'b67ff6892ff7c3c3': '1332253157baffe4'}   # … and with draws of several processes that are those of one (training, and baselines)
 
 @functools.cache
 def training_code() -> str:
@@ -170,7 +171,7 @@ def _held(
     process = processes()
     with contextlib.ExitStack() as held:
         if process.is_main_process:
-            for folder in folders: held.enter_context(locked(folder))
+            for folder in sorted(set(folders)): held.enter_context(locked(folder))       # in one order: two that want the same ones cannot wait for each other
         process.wait_for_everyone()
         yield
         process.wait_for_everyone()
@@ -189,6 +190,8 @@ def run_or_load(
     folder = runs/key
     with _held(folder):
         model = folder/'model.safetensors'
+        if process.is_main_process:
+            for left in folder.glob('.*.tmp'): left.unlink(missing_ok=True)      # of a write that was killed
         if model.exists():
             tensors, record = load_tensors(model)
             if record.get('run') != key: raise CheckpointError(f'{model} is not the model of run {key}. Delete it to start that run anew')
@@ -238,8 +241,9 @@ def _share() -> tuple[int, int]:
 
 # %% ../nbs/09_runs.ipynb #9a11e203
 def _precision() -> dict:
-    "What a configuration says of lower precision; nothing, where there is none."
+    "What a configuration says of lower precision; nothing, where there is none. Raises `ValueError` for any but bf16."
     precision = processes().mixed_precision
+    if precision not in ('no', 'bf16'): raise ValueError(f"mixed precision '{precision}' is not supported, for want of loss scaling: take bf16, or none")
     return {} if precision == 'no' else dict(precision=precision)
 
 # %% ../nbs/09_runs.ipynb #0b5eb002
@@ -270,12 +274,29 @@ def _labeled_run(
     return found
 
 # %% ../nbs/09_runs.ipynb #a1b75e49
-@functools.cache
 def _file_hash(
     path:str|None,  # a file, or none
 ) -> str|None:
     "A hash of a file's bytes."
     return path and hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+
+def _loss_code(
+    loss:Callable,  # eq. 2 as a function of p and γ
+) -> str:
+    "A hash of a loss. Raises `ValueError` where its source does not say all that it does."
+    if not inspect.isfunction(loss): raise ValueError(f'loss={loss!r}: give a plain function, whose source tells it from others')
+    used = inspect.getclosurevars(loss)
+    values = [name for name, value in {**used.nonlocals, **used.globals}.items() if not (inspect.ismodule(value) or inspect.isroutine(value) or inspect.isclass(value))]
+    if values: raise ValueError(f"{loss.__name__}: its source does not say what {', '.join(values)} is: write the values into the function")
+    return code_hash(textwrap.dedent(inspect.getsource(loss)))
+
+def _types_of(
+    data:Dataset,        # what to learn from
+    columns:list[str],   # the types that a configuration takes for granted, in their order
+) -> dict:
+    "What a configuration says of the types of a network of several, whose branches stand in their order; nothing, where they are the usual ones."
+    names = list(data.schema.names)
+    return {} if names == columns else dict(types=names)
 
 # %% ../nbs/09_runs.ipynb #78f7a927
 def train_teachers(
@@ -292,7 +313,7 @@ def train_teachers(
     missing = set(data.schema.names) - set(gamma) if isinstance(gamma, dict) else set()
     if missing: raise ValueError(f"gamma has no value for {', '.join(sorted(missing))}: give one for each attribute type")
     gammas = {name: check_gamma(gamma[name] if isinstance(gamma, dict) else gamma) for name in data.schema.names}
-    reading = {} if loss is focal_loss_of else dict(loss=code_hash(inspect.getsource(loss)))
+    reading = {} if loss is focal_loss_of else dict(loss=_loss_code(loss))
     for kind in data.schema:
         if len(kind) > 40: print(f'{kind.name}: {len(kind)} classes, of which the 40 largest are trained; the others keep a random label embedding (supplement, E)', flush=True)
         make = lambda: Teacher(preset.backbone, len(kind), preset.dim, preset.weights)
@@ -347,7 +368,7 @@ def train_multi_label(
     "One multi-label BCE network over all attribute types: the opponent of Table 2, with as many steps as a student."
     preset, device = resolve(preset), _device()
     config = dict(kind='multi_label', type='all', data=data.key, seed=seed, code=training_code(), baselines=_baselines_code(), schedule=dataclasses.asdict(preset.student),
-                  view_size=preset.view_size, backbone=preset.backbone, weights=_file_hash(preset.weights), **_precision())
+                  view_size=preset.view_size, backbone=preset.backbone, weights=_file_hash(preset.weights), **_precision(), **_types_of(data, type_columns(data.table)))
     network = _started(lambda: Student(preset.backbone, {kind.name: len(kind) for kind in data.schema}, preset.weights), seed, 'student')
     def begin(): return LabeledBatches(data, preset.student.batch, seed, preset.view_size, device, _share()), lambda _: val_f1(data, lambda rows: embed(network, data, rows, preset.view_size, device))
     network.key, network.record = run_or_load(config, MultiLabelObjective(network).to(device), begin, preset.student, f'multi-label network of {len(data.schema)} types', store)
@@ -375,14 +396,20 @@ def _views(
     return max(2, round(preset.kept_embeddings / images)) if preset.kept_embeddings else None
 
 # %% ../nbs/09_runs.ipynb #ce75e6d0
+def teacher_keys(
+    teachers:dict[str, nn.Module],  # {attribute type: teacher}, from `train_teachers`, or a `BorrowedTeacher`
+) -> dict[str, str]:
+    "The keys that tell teachers apart: one from elsewhere has a key for its embedding alone, and its dictionary counts as well."
+    return {name: teacher.key if isinstance(teacher, Teacher) else content_key(embed=teacher.key, dictionary=teacher.label_embeddings.tolist()) for name, teacher in teachers.items()}
+
 def _student_config(
     data:Dataset, preset:Preset, seed:int, beta:float,
     teachers:dict[str, str],  # {attribute type: the teacher's key}
 ) -> dict:
     "Everything that a student depends on."
-    views = _views(preset, len(data.rows('train', 'unlabeled')))
+    views, columns = _views(preset, len(data.rows('train', 'unlabeled'))), [name for name in type_columns(data.table) if name in data.schema.names]
     return dict(kind='student', type='all', data=data.key, teachers=teachers, beta=check_beta(beta), seed=seed, views=views, code=training_code(),
-                schedule=dataclasses.asdict(preset.student), view_size=preset.view_size, backbone=preset.backbone, weights=_file_hash(preset.weights), **_precision())
+                schedule=dataclasses.asdict(preset.student), view_size=preset.view_size, backbone=preset.backbone, weights=_file_hash(preset.weights), **_precision(), **_types_of(data, columns))
 
 # %% ../nbs/09_runs.ipynb #06fc53dd
 def _check_fit(
@@ -422,9 +449,7 @@ def train_student(
     _check_fit(data, teachers)
     _check_data(data, preset)
     beta = check_beta(beta)
-    # a teacher from elsewhere has a key for its embedding alone: its dictionary counts as well
-    keys = {name: teacher.key if isinstance(teacher, Teacher) else content_key(embed=teacher.key, dictionary=teacher.label_embeddings.tolist()) for name, teacher in teachers.items()}
-    config = _student_config(data, preset, seed, beta, keys) | (dict(seen=seen.key) if seen else {})
+    config = _student_config(data, preset, seed, beta, teacher_keys(teachers)) | (dict(seen=seen.key) if seen else {})
     if seen and not config['views']: raise ValueError("where student and teachers look at different pixels, the teachers' embeddings have to be kept: give the preset kept_embeddings, such as 40000")
     pool, schedule, views = data.rows('train', 'unlabeled'), preset.student, config['views']
     dictionaries = {name: teacher.label_embeddings.detach() for name, teacher in teachers.items()}
@@ -774,13 +799,13 @@ def keep_rows(
         old = read_rows(path)
         parts = [part for part in (old, rows) if len(part)]
         every = pd.concat(parts, ignore_index=True).drop_duplicates(IDENTITY, keep='last').sort_values(IDENTITY, ignore_index=True)
-        atomic_write(path, every.to_csv(index=False, float_format='%.6g', lineterminator='\n'))
         record = path.with_suffix('.json')
         known = json.loads(record.read_text()) if record.exists() else {}
         for n in sorted(rows['replicate'].unique()):
             first = rows[rows['replicate'] == n].iloc[0]
             known.setdefault(f"{first['dataset']}/{first['preset']}/{first['key']}/replicate {n}", {})[setting] = origin
-        atomic_write(record, json.dumps(known, indent=1, sort_keys=True) + '\n')
+        atomic_write(record, json.dumps(known, indent=1, sort_keys=True) + '\n')      # first: rows always have their origin
+        atomic_write(path, every.to_csv(index=False, float_format='%.6g', lineterminator='\n'))
     return read_rows(path)
 
 # %% ../nbs/09_runs.ipynb #255fd7cd

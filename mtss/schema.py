@@ -89,10 +89,12 @@ def read_table(
         except (OSError, ValueError) as error: raise failed(f'{error}: is this really a parquet file?') from None
         table.columns = [str(column).strip() for column in table.columns]
         def text(cell):
-            if isinstance(cell, (list, tuple, np.ndarray)): return '|'.join(map(str, cell))
+            if isinstance(cell, (list, tuple, np.ndarray)): return '|'.join(filter(None, map(text, cell)))
+            if isinstance(cell, bytes): cell = cell.decode()
             if isinstance(cell, float) and cell.is_integer(): cell = int(cell)     # whole numbers with gaps are stored so
             return '' if pd.isna(cell) else str(cell).strip()
-        return table.astype(object).map(text).reset_index(drop=True)
+        try: return table.astype(object).map(text).reset_index(drop=True)
+        except UnicodeDecodeError: raise failed('a cell holds bytes that are no text: save the column as text') from None
     source = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     try: source.decode()
     except UnicodeDecodeError as error:

@@ -128,11 +128,14 @@ class ChunkedArray:
         except OSError as error: raise _explain(error, self.folder) from error
 
     def done(self) -> list[int]:
-        "The chunks that are safely there. Raises `StoreError` when the folder holds another array."
+        "The chunks that are safely there. Raises `StoreError` when the folder holds another array, or has lost a part of this one."
         if not self._done.exists(): return []
         record = json.loads(self._done.read_text())
         if record['layout'] != self._layout:
             raise StoreError(f"{self.folder} holds an array of layout {record['layout']}, not {self._layout}: delete the folder to build it anew")
+        end = min((max(record['done'], default=-1) + 1) * self.chunk, self.shape[0])
+        if self._data.stat().st_size < end * self.dtype.itemsize * int(np.prod(self.shape[1:])):
+            raise StoreError(f'{self._data} is shorter than {self._done.name} beside it says: delete the folder to build it anew')
         return record['done']
 
     def missing(self) -> list[tuple[int, int]]:

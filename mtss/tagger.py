@@ -218,9 +218,14 @@ def export_onnx(self:Tagger,
     "Write the network as ONNX: input `images` (float in [0, 1], batch × 3 × size × size), one output of cosines per attribute type. Raises `StoreError`."
     size = self.image_size
     scores = copy.deepcopy(_Scores(self)).cpu().eval()
-    program = torch.onnx.export(scores, (torch.rand(2, 3, size, size),), input_names=['images'], output_names=list(self.schema.names),
+    outer = {f'scores {name}': name for name in self.schema.names}
+    program = torch.onnx.export(scores, (torch.rand(2, 3, size, size),), input_names=['images'], output_names=list(outer),
                                 dynamic_shapes=({0: torch.export.Dim('batch')},), dynamo=True, verbose=False)
     model = program.model_proto
+    # a type may be called `view` or `linear`, as values inside the network are: these get a prefix
+    def called(name): return name if name in ('', 'images') else outer.get(name, f'inside | {name}')
+    for node in model.graph.node: node.input[:], node.output[:] = map(called, node.input), map(called, node.output)
+    for value in (*model.graph.initializer, *model.graph.value_info, *model.graph.output): value.name = called(value.name)
     onnx.helper.set_model_props(model, dict(schema=self.schema.to_json(), image_size=str(size), temperatures=json.dumps(self.temperatures),
                                             input='RGB, upright, transparency on white, cropped to the box if training was, stretched to a square, values from 0 to 1', output='cosines; confidence = softmax(temperature * cosines)'))
     atomic_write(path, model.SerializeToString())

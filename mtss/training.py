@@ -4,7 +4,7 @@
 
 # %% ../nbs/07_training.ipynb #9c9cb78a
 from __future__ import annotations
-import functools, itertools, json, math, time
+import contextlib, functools, itertools, json, math, time
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -321,7 +321,7 @@ class StudentObjective(nn.Module):
 # %% ../nbs/07_training.ipynb #afc61320
 @dataclass(frozen=True)
 class Schedule:
-    "How long, and with what stride. The defaults are PyTorch's for SGD: no momentum, no weight decay. Raises `ValueError` for an unknown shape, and for no steps."
+    "How long, and with what stride. The defaults are PyTorch's for SGD: no momentum, no weight decay. Raises `ValueError` for an unknown shape, and for steps or rates that cannot be."
     steps:int                 # steps in all
     batch:int=128             # images (triplets) per step
     lr:float=.2               # the largest learning rate
@@ -336,6 +336,9 @@ class Schedule:
     def __post_init__(self):
         if self.shape not in ('halving', 'one_cycle'): raise ValueError(f"unknown schedule '{self.shape}'; known: halving, one_cycle")
         if self.steps < 1 or self.batch < 2: raise ValueError(f'a schedule needs at least one step of two images, not {self.steps} of {self.batch}')
+        least = dict(steps=1, batch=2, warmup=0, halve_every=0, evaluate_every=1, checkpoint_every=1)
+        wrong = [f'{name}={getattr(self, name)!r}' for name, low in least.items() if not isinstance(getattr(self, name), int) or getattr(self, name) < low]
+        if wrong or not 0 <= self.lr < math.inf: raise ValueError(f"{', '.join(wrong) or f'lr={self.lr!r}'}: give whole numbers of steps, from 0 for warmup and halve_every and from 1 for the others, and a learning rate from 0")
 
     def lr_at(self,
         step:int,  # from 0
@@ -452,10 +455,10 @@ def fit(
     if process.num_processes > 1: process.print(f'{title}: {process.num_processes} processes, each with its share of every batch of {schedule.batch}; learning rate up to {schedule.lr:g}', flush=True)
     if first < schedule.steps:
         model = process.prepare_model(objective)       # the objective itself, unless there are several processes or a lower precision
-        writer = SummaryWriter(folder/'tensorboard', purge_step=first) if leads else None
         objective.train()
         begun = time.perf_counter()
-        with tqdm(total=schedule.steps * schedule.batch, initial=first * schedule.batch, desc=title, unit='image', unit_scale=True, leave=False, disable=not leads) as bar:
+        writing = contextlib.closing(SummaryWriter(folder/'tensorboard', purge_step=first)) if leads else contextlib.nullcontext()
+        with writing as writer, tqdm(total=schedule.steps * schedule.batch, initial=first * schedule.batch, desc=title, unit='image', unit_scale=True, leave=False, disable=not leads) as bar:
             for step in range(first, schedule.steps):
                 for group in optimiser.param_groups: group['lr'] = schedule.lr_at(step)
                 loss, logged = model(batches(step))
@@ -482,7 +485,6 @@ def fit(
                 for name, value in entry.items(): writer.add_scalar(name, value, done)
                 if done % schedule.checkpoint_every == 0 or last:
                     _save_checkpoint(checkpoint, objective, optimiser, best, **record | dict(step=done))
-        if leads: writer.close()
     process.wait_for_everyone()
     own = objective.state_dict()
     objective.load_state_dict(broadcast({name: best.get(name, tensor).to(tensor.device) for name, tensor in own.items()}))     # the first has the best

@@ -164,6 +164,18 @@ def test_some_bad_images_among_many_are_named_and_left_out(tmp_path, store, capf
     settings = little(kept_embeddings=400)
     train_student(data, train_teachers(data, 1, settings), 1, settings)
 
+def test_a_disk_that_fails_for_a_moment_is_not_the_images_fault(tmp_path, store, monkeypatch):
+    path, plain = write_table(tmp_path/'photos', 40), Path.read_bytes
+    def failing(file):
+        if file.name == '7.png': raise OSError(errno.EIO, 'Input/output error')
+        return plain(file)
+    with monkeypatch.context() as patch, pytest.raises(ImageError) as error:
+        patch.setattr(Path, 'read_bytes', failing)
+        load_dataset(path, image_size=16).pixels
+    refused(error, '7.png', 'Input/output error', 'start again')
+    data = load_dataset(path, image_size=16)
+    assert (data.pixels[7] == photo(7)).all() and 'unreadable' not in set(data.table['split'])
+
 def test_too_many_bad_images_stop_the_run(tmp_path, store):
     path = write_table(tmp_path/'photos', 100)
     bad = [f'images/{n}.png' for n in range(0, 60, 10)]
@@ -297,6 +309,9 @@ NAMES = {
     'field of a preset': (lambda: resolve('smoke', dims=3), 'dims', 'known: sizes, image_size'),
     'field of a schedule': (lambda: resolve('smoke', teacher=dict(step=3)), 'step', 'known: steps, batch'),
     'schedule': (lambda: resolve('smoke', teacher=dict(shape='cosine')), "schedule 'cosine'", 'known: halving, one_cycle'),
+    'warmup': (lambda: Schedule(10, warmup=-3), 'warmup=-3', 'from 0 for warmup'),
+    'evaluation': (lambda: Schedule(10, evaluate_every=0), 'evaluate_every=0', 'from 1 for the others'),
+    'half a step': (lambda: Schedule(2.5), 'steps=2.5', 'give whole numbers'),
     'backbone': (lambda: Backbone('vgg'), "backbone 'vgg'", 'known: small, resnet18'),
     'backbone of a preset': (lambda: train_teachers(load_for('synthetic', little()), 1, little(backbone='vgg')), "backbone 'vgg'", 'known: small, resnet18'),
     'size of a view': (lambda: resolve('smoke', view_size=48), 'view_size=48', 'larger than image_size=32'),
@@ -370,7 +385,7 @@ def test_one_network_may_be_the_teacher_of_every_type(tmp_path):
     torch.manual_seed(1); other = student(1)
     assert one.key != other.key and len(list((tmp_path/'embeddings').iterdir())) == 1
 
-@pytest.mark.parametrize('column', [pd.Categorical(['dress', None]), pd.array([7, None], 'Int64'), [['dress', 'skirt'], None]], ids=['categories', 'whole numbers', 'lists'])
+@pytest.mark.parametrize('column', [pd.Categorical(['dress', None]), pd.array([7, None], 'Int64'), [['dress', None, 'skirt'], None], [b'dress', None]], ids=['categories', 'whole numbers', 'lists', 'bytes'])
 def test_a_parquet_table_of_other_types_than_text(column, tmp_path):
     pd.DataFrame(dict(image=['a.jpg', 'b.jpg'], category=column)).to_parquet(tmp_path/'t.parquet')
     read = read_table(tmp_path/'t.parquet')
@@ -484,6 +499,13 @@ def test_a_disk_that_fills_leaves_an_array_as_it_was(tmp_path, full_disk):
     full_disk(1)                                     # the rows still fit, the note of them does not
     with pytest.raises(StoreError): array.write(4, np.ones((4, 2)))
     assert array.missing() == [(4, 8)]
+
+def test_an_array_that_has_lost_its_rows_is_not_read_as_zeros(tmp_path):
+    array = ChunkedArray(tmp_path/'array', (8, 2), 'uint8', chunk=4)
+    array.write(4, np.ones((4, 2)))
+    (tmp_path/'array/array.bin').unlink()
+    with pytest.raises(StoreError) as error: ChunkedArray(tmp_path/'array', (8, 2), 'uint8', chunk=4).missing()
+    refused(error, 'array.bin', 'is shorter than chunks.json', 'delete the folder')
 
 def test_a_file_is_whole_or_as_it_was(tmp_path, full_disk):
     atomic_write(tmp_path/'file', 'old')

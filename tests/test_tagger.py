@@ -4,8 +4,9 @@ import numpy as np, onnx, onnxruntime, pytest, torch
 from PIL import Image
 from conftest import little, photo, trained
 from mtss.datasets import load_dataset, read_image
-from mtss.models import BorrowedTeacher, cosine_scores
+from mtss.models import BorrowedTeacher, Student, cosine_scores
 from mtss.runs import judge_scores, load_for, tagger_scores, teacher_scores, train_student, train_teachers
+from mtss.schema import AttributeType, Schema
 from mtss.tagger import Tagger
 from mtss.views import plain_view
 
@@ -44,6 +45,15 @@ def test_onnx_scores_the_same_on_images_of_one_colour(session, tagger):
 def test_onnx_scores_the_same_on_real_photos(session, tagger, catalogue):
     files = sorted((catalogue.parent/'images').glob('*.jpg'))[::100]
     agree(session, tagger, plain_view(np.stack([read_image(file, 16) for file in files])))
+
+def test_onnx_takes_a_type_that_is_called_like_a_part_of_the_network(tmp_path):
+    names = ('view', 'linear', 'mean')
+    torch.manual_seed(0)
+    tagger = Tagger(Schema(tuple(AttributeType(name, ('front', 'back')) for name in names)), Student('small', dict.fromkeys(names, 8)), {name: torch.randn(2, 8) for name in names}, 'small', 16)
+    tagger.export_onnx(tmp_path/'odd.onnx')
+    session = onnxruntime.InferenceSession(tmp_path/'odd.onnx', providers=['CPUExecutionProvider'])
+    assert tuple(output.name for output in session.get_outputs()) == names
+    agree(session, tagger, torch.rand(3, 3, 16, 16))
 
 def test_onnx_says_what_it_gives(session, tagger):
     record = session.get_modelmeta().custom_metadata_map
