@@ -4,7 +4,7 @@
 
 # %% ../nbs/02b_checks.ipynb #b60c78da
 from __future__ import annotations
-import os
+import hashlib, os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy as np
@@ -52,10 +52,10 @@ def near_duplicates(
     "Which images are the same but for size, quality and a little light. Raises `ValueError` for more bits: then no quarter of the hash need be equal."
     if not 0 <= bits <= 3: raise ValueError(f'bits={bits}: give 0 to 3')
     first = {}                                                                    # pixel for pixel the same, however many: one picture
-    picture = np.array([first.setdefault(thumbnail.tobytes(), n) for n, thumbnail in enumerate(thumbnails)], np.int64)
+    picture = np.array([first.setdefault(hashlib.blake2b(thumbnail.tobytes(), digest_size=16).digest(), n) for n, thumbnail in enumerate(thumbnails)], np.int64)
     distinct = np.unique(picture)
-    codes, found = perceptual_hash(thumbnails[distinct]), [np.empty((0, 2), np.int64)]
-    brightness = thumbnails[distinct].mean((1, 2, 3))
+    blocks, found = np.split(distinct, list(range(4096, len(distinct), 4096))), [np.empty((0, 2), np.int64)]      # hashes take much memory: some thousand images at a time
+    codes, brightness = (np.concatenate([measure(thumbnails[block]) for block in blocks]) for measure in (perceptual_hash, lambda some: some.mean((1, 2, 3))))
     for quarter in codes.view(np.uint16).reshape(-1, 4).T:
         order = np.lexsort([brightness, codes, quarter])
         for step in range(1, min(neighbours, len(order) - 1) + 1):

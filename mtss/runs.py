@@ -496,8 +496,11 @@ def tagger_scores(
     rows:np.ndarray,  # N rows
 ) -> dict[str, Tensor]:  # {attribute type: N × C}
     "A student's scores for some images."
-    embeddings = embed(tagger.student, data, rows, tagger.view_size, next(tagger.student.parameters()).device)
-    return {name: cosine_scores(embeddings[name], tagger.label_embeddings[name]) for name in data.schema.names}
+    device, starts, parts = next(tagger.student.parameters()).device, [8192 * n for n in range(max(1, len(rows) // 8192))], []
+    for start, stop in zip(starts, [*starts[1:], len(rows)]):       # the embeddings of all types take more memory than the scores: some thousand images at a time
+        embeddings = embed(tagger.student, data, rows[start:stop], tagger.view_size, device)
+        parts.append({name: cosine_scores(embeddings[name], tagger.label_embeddings[name]) for name in data.schema.names})
+    return {name: torch.cat([part[name] for part in parts]) for name in data.schema.names}
 
 def teacher_scores(
     teachers:dict[str, nn.Module],  # {attribute type: teacher or classifier}
