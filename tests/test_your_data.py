@@ -54,7 +54,7 @@ def test_photos_of_ones_own_without_splits_and_with_a_photo_that_does_not_open(t
     assert snapshot(tmp_path/'shop') == before
     assert check_dataset(tmp_path/'shop/list.csv').set_index('check').loc['images that open', 'verdict'] == 'look'
 
-@pytest.mark.parametrize('given, message', [(dict(precision=1.2), 'precision=1.2 is out of range'), (dict(precison=.9), 'unknown parameter precison'), (dict(preset='tiney'), "unknown preset 'tiney'"), (dict(later='sleve'), 'no such column'), (dict(weights='nothing.safetensors'), 'nothing.safetensors: not a readable .safetensors file'), (dict(types='category,color'), 'the table has no column color; it has category, pattern')])
+@pytest.mark.parametrize('given, message', [(dict(precision=1.2), 'precision=1.2 is out of range'), (dict(precison=.9), 'unknown parameter precison'), (dict(preset='tiney'), "unknown preset 'tiney'"), (dict(later='sleve'), 'no such column'), (dict(weights='nothing.safetensors'), 'nothing.safetensors: missing, or not a .safetensors file'), (dict(types='category,color'), 'the table has no column color; it has category, pattern')])
 def test_a_slip_is_named_before_anything_is_done(tmp_path, given, message):
     if 'later' in given or 'types' in given: given = given | dict(data=write_table(tmp_path/'shop'))
     done = papermill('80_your_data.ipynb', tmp_path/'page.ipynb', tmp_path/'store', check=False, **dict(preset='smoke', out=tmp_path/'out') | given)
