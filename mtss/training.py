@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator, InitProcessGroupKwargs
-from accelerate.utils import broadcast
+from accelerate import Accelerator, InitProcessGroupKwargs, PartialState
+from accelerate.utils import broadcast, gather, reduce
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -139,21 +139,23 @@ class _InTurn:
 
 # %% ../nbs/07_training.ipynb #7d1a0b02
 def _teacher_draws(
-    members:ClassMembers, batch:int, steps_per_epoch:int, negatives:str, seed:int,  # those of `TeacherBatches`
-    first:int,           # the step to begin with
-) -> Iterator[tuple]:    # rows (positives, then separately drawn negatives), classes, and a bool mask B × images of each positive's negatives
-    "What a teacher's steps draw, one after another."
-    for step in itertools.count(first):
-        epoch, n = divmod(step, steps_per_epoch)
-        if n == 0 or step == first:
-            of_epoch = class_balanced_draw(members, steps_per_epoch * batch, seed, epoch)
+    members:ClassMembers, batch:int, of:int, shares_per_epoch:int, negatives:str, seed:int,  # those of `TeacherBatches`; `of` shares a step
+    first:int,           # the share to begin with
+) -> Iterator[tuple]:    # rows (positives, then separately drawn negatives), classes, and the mask of `TeacherBatches`
+    "What the shares of a teacher's steps draw, one after another."
+    for share in itertools.count(first):
+        epoch, n = divmod(share, shares_per_epoch)
+        if n == 0 or share == first:
+            of_epoch = class_balanced_draw(members, shares_per_epoch * batch, seed, epoch)
             if negatives == 'separate': of_epoch += draw_negatives(members, of_epoch[0], seed, epoch),
         classes, rows, *others = (drawn[n * batch:(n + 1) * batch] for drawn in of_epoch)
         if others:
             fits = others[0] >= 0
             negative = np.concatenate([np.zeros((batch, batch), bool), np.diag(fits)], axis=1)
             rows = np.concatenate([rows, np.where(fits, others[0], rows)])
-        else: negative = in_batch_negatives(members.labels[rows], classes)
+        else:
+            which, step = n % of, of_epoch[1][n // of * of * batch:][:of * batch]
+            negative = in_batch_negatives(members.labels[np.roll(step, -which * batch)], classes)      # own images first, as `_of_all` has them
         yield rows, classes, negative
 
 # %% ../nbs/07_training.ipynb #8ec4ee0a
@@ -175,11 +177,11 @@ class TeacherBatches:
         try: self.members = ClassMembers(data.targets(name), data.rows('train'))
         except ValueError as error: raise ValueError(f'{name}: {error}') from None
         self.shares_per_epoch = max(1, epoch_images // batch) * share[1]       # an epoch is as long, and its draws are the same, by however many processes
-        self._in_turn = _InTurn(data, functools.partial(_teacher_draws, self.members, self.batch, self.shares_per_epoch, negatives, seed), share)
+        self._in_turn = _InTurn(data, functools.partial(_teacher_draws, self.members, self.batch, share[1], self.shares_per_epoch, negatives, seed), share)
 
     def __call__(self,
         step:int,  # from 0
-    ) -> dict:     # images (positives, then separately drawn negatives), their rows, classes, and a bool mask B × images of each positive's negatives
+    ) -> dict:     # images (positives, then separately drawn negatives), their rows, classes, and a bool mask B × images of each positive's negatives: in a batch, its own images and then those of the other shares
         _, (rows, classes, negative), pixels = self._in_turn(step)
         # a rare class's image is drawn many times an epoch: number the view by the draw, not by the epoch; of a step's draws the positives come first, whoever gets them
         before = np.array([step * 2, step * 2 + 1]) * self.batch * self.share[1] + self.share[0] * self.batch
@@ -259,6 +261,23 @@ class StudentBatches:
         place = v * len(self.rows) + positions
         return dict(images=images, embeddings={name: torch.from_numpy(kept[place]).to(self.device).float() for name, kept in self.kept.items()})
 
+# %% ../nbs/07_training.ipynb #faea9e8b
+class _Gathered(torch.autograd.Function):
+    "What each process has, one after another; a gradient goes back to the process whose rows it is of."
+    @staticmethod
+    def forward(ctx, own): return gather(own.contiguous())
+
+    @staticmethod
+    def backward(ctx, gradient):
+        process = PartialState()
+        return reduce(gradient.contiguous(), 'sum').chunk(process.num_processes)[process.process_index]
+
+def _of_all(
+    own:Tensor,   # B × D
+) -> Tensor:      # (processes · B) × D
+    "The embeddings of a whole step: the own share's, then those of the next process, and so on around."
+    return _Gathered.apply(own).roll(-PartialState().process_index * len(own), 0)
+
 # %% ../nbs/07_training.ipynb #2ccf652c
 class TeacherObjective(nn.Module):
     "Eq. 2 over the triplets of a batch."
@@ -273,8 +292,9 @@ class TeacherObjective(nn.Module):
     def forward(self,
         batch:dict,  # what `TeacherBatches` gives
     ) -> tuple[Tensor, dict]:
-        label_embedding = self.teacher.dictionary(batch['classes'])
-        cosines = cosine_scores(label_embedding, self.teacher(batch['images']))   # B × images; the positives are the diagonal
+        label_embedding, embedding = self.teacher.dictionary(batch['classes']), self.teacher(batch['images'])
+        if batch['negative'].shape[1] > len(embedding): embedding = _of_all(embedding)
+        cosines = cosine_scores(label_embedding, embedding)   # B × images; the positives are the diagonal
         margin = cosines.diagonal()[:, None] - cosines
         loss, negatives = self.loss(.5 * (1 + margin), self.gamma), batch['negative'].float()
         triplet = (loss * negatives).sum(1) / negatives.sum(1).clamp(min=1)       # the mean over a positive's negatives
@@ -335,10 +355,9 @@ class Schedule:
 
     def __post_init__(self):
         if self.shape not in ('halving', 'one_cycle'): raise ValueError(f"unknown schedule '{self.shape}'; known: halving, one_cycle")
-        if self.steps < 1 or self.batch < 2: raise ValueError(f'a schedule needs at least one step of two images, not {self.steps} of {self.batch}')
         least = dict(steps=1, batch=2, warmup=0, halve_every=0, evaluate_every=1, checkpoint_every=1)
         wrong = [f'{name}={getattr(self, name)!r}' for name, low in least.items() if not isinstance(getattr(self, name), int) or getattr(self, name) < low]
-        if wrong or not 0 <= self.lr < math.inf: raise ValueError(f"{', '.join(wrong) or f'lr={self.lr!r}'}: give whole numbers of steps, from 0 for warmup and halve_every and from 1 for the others, and a learning rate from 0")
+        if wrong or not 0 <= self.lr < math.inf: raise ValueError(f"{', '.join(wrong) or f'lr={self.lr!r}'}: give whole numbers of steps, from 0 for warmup and halve_every, from 2 for batch and from 1 for the others, and a learning rate from 0")
 
     def lr_at(self,
         step:int,  # from 0
