@@ -14,7 +14,7 @@ from .datasets import Dataset
 from .losses import focal_loss_of
 from .metrics import Evaluation, label_ranks, metric_rows, pool
 from .models import Student, Teacher
-from .runs import (COLUMNS, GAMMAS, KS, Preset, configuration_key, difference_rows, judge_scores, keep_rows, load_for, origin_of, project_root, provenance, read_rows, replicate_numbers, resolve, results_folder, teacher_keys,
+from .runs import (COLUMNS, GAMMAS, KS, WITH_SAMPLES, Preset, configuration_key, difference_rows, judge_scores, keep_rows, load_for, origin_of, project_root, provenance, read_rows, replicate_numbers, resolve, results_folder, teacher_keys,
                        tagger_scores, teacher_scores, labels_of_test, train_classifiers, train_multi_label, train_student, train_teachers, tune_gamma, _started)
 from .store import content_key
 from .synthetic import DOMAINS
@@ -189,7 +189,7 @@ def run_or_read_models(
         new = [row for (model, gamma, beta), by_truth in judged.items() for truth, by_type in by_truth.items() for kind, values in by_type.items()
                for row in metric_rows(values, **identity, model=model, gamma=gamma, beta=beta, attribute_type=kind, truth=truth)]
         if data.fixed_test: new += difference_rows({model: by_truth['observed'] for model, by_truth in judged.items()}, pairs, **identity, truth='observed')
-        rows = keep_rows(path, pd.DataFrame(new, columns=COLUMNS), ', '.join(' '.join(filter(None, model)) for model in judged), judged=provenance(),
+        rows = keep_rows(path, pd.DataFrame(new, columns=WITH_SAMPLES if data.fixed_test else COLUMNS), ', '.join(' '.join(filter(None, model)) for model in judged), judged=provenance(),
                          settings=dataclasses.asdict(size) | settings, data=repr(data), classes={kind.name: len(kind) for kind in data.schema}, **origin_of(replicate.records.values()))
     return rows[rows['key'] == key].assign(dataset=called).reset_index(drop=True)
 

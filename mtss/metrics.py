@@ -17,7 +17,7 @@ from .models import cosine_scores
 # %% auto #0
 __all__ = ['LabelRanks', 'label_ranks', 'Counts', 'count', 'count_hits', 'f1_ceiling', 'class_recall', 'metrics', 'pool',
            'average_precision', 'Evaluation', 'evaluate_scores', 'evaluate', 'prior_scores', 'class_table',
-           'metric_rows', 'bootstrap_variance', 'reliability']
+           'metric_rows', 'bootstrap_samples', 'variance_over_images', 'reliability']
 
 # %% ../nbs/06_metrics.ipynb #3a4632bf
 @dataclass(frozen=True)
@@ -336,22 +336,25 @@ def _resampled(
     return share(np.nansum(recall, axis=0), (labels > 0).sum(0).astype(float))
 
 # %% ../nbs/06_metrics.ipynb #574abcbf
-def bootstrap_variance(
-    ranks,              # `LabelRanks`, or a list of them, one per replicate, of the same images: their mean value counts
+def bootstrap_samples(
+    ranks:LabelRanks,
     metric:str,         # 'R@k', 'P@k', 'F1@k' or 'balanced_accuracy'
-    minus=None,         # the opponent's, likewise; None: the variance of the metric itself
+    minus:LabelRanks|None=None,  # the opponent's, of the same images; None: the metric itself
     times:int=400,      # bootstrap samples
     seed:int=0,         # the same for all that is to be compared
-) -> float:           # NaN where nothing can be judged
-    "The variance, over the choice of the test images, of a metric or of its difference between two models. Raises `ValueError` for a metric that has no bootstrap."
+) -> np.ndarray:        # one number per sample; NaN where a sample has nothing to judge
+    "A metric, or its difference between two models, in bootstrap samples of the images. Raises `ValueError` for a metric that has no bootstrap."
     name, _, k = metric.partition('@')
     if name not in ('R', 'P', 'F1', 'balanced_accuracy') or (name != 'balanced_accuracy') != k.isdigit():
         raise ValueError(f"no bootstrap for '{metric}'; known: R@k, P@k, F1@k, balanced_accuracy")
-    def mean(ranks):
-        ranks = [ranks] if isinstance(ranks, LabelRanks) else list(ranks)
-        return np.mean([_resampled(r, name, int(k or 1), times, seed) for r in ranks], axis=0)
-    values = mean(ranks) if minus is None else mean(ranks) - mean(minus)
-    values = values[~np.isnan(values)]      # a sample in which nothing can be judged says nothing
+    def values(ranks): return _resampled(ranks, name, int(k or 1), times, seed)
+    return values(ranks) if minus is None else values(ranks) - values(minus)
+
+def variance_over_images(
+    samples:np.ndarray,   # of `bootstrap_samples`; of several replicates: their mean, sample by sample
+) -> float:               # NaN where nothing can be judged
+    "The variance of a metric, or of a difference, over the choice of the test images."
+    values = samples[~np.isnan(samples)]      # a sample in which nothing can be judged says nothing
     return float(values.var(ddof=1)) if len(values) > 1 else np.nan
 
 # %% ../nbs/06_metrics.ipynb #f4ddaedd

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from .datasets import Dataset
 from .draws import uniform
-from .metrics import bootstrap_variance, class_table, evaluate_scores, prior_scores, reliability
+from .metrics import bootstrap_samples, class_table, evaluate_scores, prior_scores, reliability, variance_over_images
 
 # %% auto #0
 __all__ = ['NEVER', 'wilson', 'type_report', 'too_few', 'no_better', 'worst_classes', 'confused_pairs', 'surest_errors',
@@ -42,7 +42,7 @@ def type_report(
         for metric in 'R@1', 'balanced_accuracy', 'R@3', 'F1@1':
             n = (row['labels'] + len(test)) / 2 if metric == 'F1@1' else row['labels']      # F1@1: right answers as a share of the mean of labels and answers
             least = wilson(found[metric] * n, n)[1] if row['labels'] else np.nan
-            row[metric], row[f'± {metric}'] = 100 * found[metric], 100 * np.fmax(1.96 * bootstrap_variance(found.ranks, metric)**.5, least)
+            row[metric], row[f'± {metric}'] = 100 * found[metric], 100 * np.fmax(1.96 * variance_over_images(bootstrap_samples(found.ranks, metric))**.5, least)
     return pd.DataFrame(rows).T.astype(dict(classes=int, labels=int)).rename_axis('attribute type')
 
 # %% ../nbs/08b_reports.ipynb #419041c7

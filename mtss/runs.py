@@ -4,7 +4,7 @@
 
 # %% ../nbs/09_runs.ipynb #d6520d85
 from __future__ import annotations
-import ast, contextlib, dataclasses, functools, hashlib, inspect, json, os, platform, subprocess, textwrap, time
+import ast, contextlib, dataclasses, functools, hashlib, inspect, io, json, math, os, platform, subprocess, textwrap, time
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -20,21 +20,22 @@ from .baselines import BinaryObjective, LabeledBatches, MultiLabelObjective
 from .datasets import Dataset, load_dataset
 from .draws import bits
 from .losses import check_beta, check_gamma, focal_loss_of
-from .metrics import Evaluation, bootstrap_variance, evaluate_scores, metric_rows, pool, prior_scores, reliability
+from .metrics import Evaluation, bootstrap_samples, evaluate_scores, metric_rows, pool, prior_scores, reliability, variance_over_images
 from .models import Classifier, Student, Teacher, cosine_scores
 from .schema import type_columns
-from .store import StoreError, atomic_write, code_hash, content_key, locked, store_root
+from .store import StoreError, atomic_write, code_hash, content_key, locked, store_root, write_together
 from .tagger import Tagger, correct_by_prior, fit_prior_correction, fit_temperature
 from .training import (CheckpointError, CrossEntropyObjective, Schedule, StudentBatches, StudentObjective, TeacherBatches, TeacherObjective,
                            embed, embed_views, fit, load_tensors, processes, save_tensors, val_f1)
 
 # %% auto #0
-__all__ = ['PRESETS', 'SAME_BITS', 'GAMMAS', 'IDENTITY', 'COLUMNS', 'KS', 'Preset', 'resolve', 'load_for', 'training_code',
-           'project_root', 'provenance', 'run_or_load', 'train_teachers', 'as_long_as_student', 'train_classifiers',
-           'train_multi_label', 'tune_gamma', 'teacher_keys', 'train_student', 'tagger_scores', 'teacher_scores',
-           'plan', 'configuration_key', 'labels_of_test', 'judge_scores', 'replicate_numbers', 'check_run', 'origin_of',
-           'measure_replicate', 'difference_rows', 'read_rows', 'results_folder', 'keep_rows', 'missing_replicates',
-           'run_or_read', 'gather_rows', 'check_parameters']
+__all__ = ['PRESETS', 'SAME_BITS', 'GAMMAS', 'IDENTITY', 'COLUMNS', 'WITH_SAMPLES', 'KS', 'Preset', 'resolve', 'load_for',
+           'training_code', 'project_root', 'provenance', 'run_or_load', 'train_teachers', 'as_long_as_student',
+           'train_classifiers', 'train_multi_label', 'tune_gamma', 'teacher_keys', 'train_student', 'tagger_scores',
+           'teacher_scores', 'plan', 'configuration_key', 'labels_of_test', 'judge_scores', 'replicate_numbers',
+           'check_run', 'origin_of', 'measure_replicate', 'difference_rows', 'read_rows', 'results_folder',
+           'samples_of', 'read_samples', 'over_replicates', 'keep_rows', 'missing_replicates', 'run_or_read',
+           'gather_rows', 'check_parameters']
 
 # %% ../nbs/09_runs.ipynb #4bea5ad7
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Preset:
     dim:int                 # D
     epoch_images:int        # images drawn for an epoch of a teacher
     negatives:str           # 'separate' (the paper) or 'in_batch'
-    kept_embeddings:int     # about how many embeddings of a teacher are kept, images × views, at least two views of each image; 0: asked at every step (the paper)
+    kept_embeddings:int     # about how many embeddings of a teacher are kept, images × views, at least two views of each image where a student sees it twice; 0: asked at every step (the paper)
     teacher:Schedule
     student:Schedule
     weights:str|None=None   # a .safetensors file to start the backbones from; None: a random start
@@ -391,8 +392,10 @@ def _views(
     preset:Preset,  # says about how many embeddings are kept
     images:int,     # in the student's pool
 ) -> int|None:      # V; None: views on the fly
-    "How many views of each image are kept: at least two, more where images are few."
-    return max(2, round(preset.kept_embeddings / images)) if preset.kept_embeddings else None
+    "How many views of each image are kept: at least two, more where images are few, but no more than the student makes rounds through its pool."
+    if not preset.kept_embeddings: return None
+    rounds = math.ceil(preset.student.steps / max(1, images // preset.student.batch))
+    return min(max(2, round(preset.kept_embeddings / images)), rounds)
 
 # %% ../nbs/09_runs.ipynb #ce75e6d0
 def teacher_keys(
@@ -575,6 +578,7 @@ def plan(
 # %% ../nbs/09_runs.ipynb #5e17f71c
 IDENTITY = ['dataset', 'preset', 'key', 'replicate', 'model', 'gamma', 'beta', 'attribute_type', 'truth', 'metric', 'k']
 COLUMNS = [*IDENTITY, 'value', 'image_variance']
+WITH_SAMPLES = [*COLUMNS, 'samples']     # the bootstrap samples of a difference are kept in a file beside the rows
 KS = (1, 3, 5)
 
 # %% ../nbs/09_runs.ipynb #61c08b1c
@@ -730,7 +734,7 @@ def measure_replicate(
                 rows += metric_rows(evaluation, **identity, model=name, gamma=rest[0], beta=rest[1], attribute_type=kind, truth=truth)
         if data.fixed_test: rows += difference_rows(judged, _pairs(list(judged), g, b), **identity, truth=truth)
         if ('student', g, b) in models: rows += _reliability(tagger(), data, scores['student', g, b], **identity, model='student', gamma=g, beta=b, truth=truth)
-    rows = pd.DataFrame(rows, columns=COLUMNS)
+    rows = pd.DataFrame(rows, columns=WITH_SAMPLES if data.fixed_test else COLUMNS)
     rows.attrs.update(origin_of(trained.values()))
     return rows
 
@@ -740,14 +744,15 @@ def difference_rows(
     pairs:list,        # of such models
     **columns,
 ) -> list[dict]:
-    "Where the test set is the same for all replicates: what claims compare, with its variance over the choice of the images."
+    "Where the test set is the same for all replicates: what claims compare, with its variance over the choice of the images and the bootstrap samples that it is of."
     rows = []
     for a, b in pairs:
         for kind in judged[a]:
             for metric, k in (('R', 1), ('R', 3), ('R', 5), ('F1', 1), ('balanced_accuracy', 1)):
                 full, one, other = metric if metric == 'balanced_accuracy' else f'{metric}@{k}', judged[a][kind], judged[b][kind]
+                samples = bootstrap_samples(one.ranks, full, minus=other.ranks)
                 rows.append(columns | dict(model=f'{_called(*a)} - {_called(*b)}', gamma='', beta='', attribute_type=kind, metric=metric, k=k, value=one[full] - other[full],
-                                           image_variance=bootstrap_variance(one.ranks, full, minus=other.ranks)))
+                                           image_variance=variance_over_images(samples), samples=samples.astype(np.float16)))
     return rows
 
 # %% ../nbs/09_runs.ipynb #d1aafb38
@@ -788,10 +793,43 @@ def results_folder(
     "The folder of a file of results. Raises `StoreError` where it cannot be made."
     return store_root(Path(path).absolute().parent)
 
+# %% ../nbs/09_runs.ipynb #ac8b6b45
+def samples_of(
+    path:str|Path,  # a CSV of rows
+) -> Path:
+    "Where the bootstrap samples of its differences are kept."
+    return Path(path).with_name(f'{Path(path).stem}_samples.parquet')
+
+def read_samples(
+    path:str|Path,    # a CSV of rows
+) -> pd.DataFrame:    # what tells rows apart, and `samples`: one array each
+    "The samples of its differences; none where there is no such file."
+    path = samples_of(path)
+    return pd.read_parquet(path, columns=[*IDENTITY, 'samples']) if path.exists() else pd.DataFrame(columns=[*IDENTITY, 'samples'])
+
+def over_replicates(
+    rows:pd.DataFrame,      # differences among them
+    samples:pd.DataFrame,   # of `read_samples`
+) -> pd.DataFrame:          # rows, see `COLUMNS`
+    "For each difference of which every replicate has its samples: the mean over the replicates, and the mean's variance over the choice of the images."
+    columns, found = [name for name in IDENTITY if name != 'replicate'], []
+    own = rows[(rows['replicate'] >= 0) & rows['model'].isin(samples['model'])].merge(samples, 'left', IDENTITY)
+    for identity, one in own.groupby(columns, sort=False):
+        if len(one) < 2 or one['samples'].isna().any(): continue
+        found.append(dict(zip(columns, identity), replicate=-1, value=one['value'].mean(), image_variance=variance_over_images(np.mean(np.stack(one['samples']), axis=0, dtype=float))))
+    return pd.DataFrame(found, columns=COLUMNS)
+
+def _newest(
+    old:pd.DataFrame, new:pd.DataFrame,
+) -> pd.DataFrame:
+    "Rows of both, in order; the new one where they agree in what tells rows apart."
+    parts = [part for part in (old, new) if len(part)]
+    return pd.concat(parts or [new], ignore_index=True).drop_duplicates(IDENTITY, keep='last').sort_values(IDENTITY, ignore_index=True)
+
 # %% ../nbs/09_runs.ipynb #c881e1af
 def keep_rows(
     path:str|Path,       # a CSV of rows, made if need be
-    rows:pd.DataFrame,   # new ones; they replace those that they agree with in everything but the value
+    rows:pd.DataFrame,   # new ones, perhaps with their samples; they replace those that they agree with in everything but the value
     setting:str,         # what tells them apart from others of the same replicate, such as 'gamma=1 beta=1'
     **origin,            # what else is worth knowing of them, for the JSON beside the CSV
 ) -> pd.DataFrame:       # all rows of the file
@@ -799,15 +837,21 @@ def keep_rows(
     path = Path(path)
     with locked(results_folder(path)):
         old = read_rows(path)
-        parts = [part for part in (old, rows) if len(part)]
-        every = pd.concat(parts, ignore_index=True).drop_duplicates(IDENTITY, keep='last').sort_values(IDENTITY, ignore_index=True)
+        every = _newest(old[old['replicate'] >= 0], rows[COLUMNS])
+        files = {}
+        if 'samples' in rows:
+            samples = _newest(read_samples(path), rows.loc[rows['samples'].notna(), [*IDENTITY, 'samples']])
+            every = _newest(every, over_replicates(every, samples))
+            samples.to_parquet(buffer := io.BytesIO(), index=False, compression='zstd')
+            files = {samples_of(path): buffer.getvalue()}
+        else: every = _newest(every, old[old['replicate'] < 0])
         record = path.with_suffix('.json')
         known = json.loads(record.read_text()) if record.exists() else {}
         for n in sorted(rows['replicate'].unique()):
             first = rows[rows['replicate'] == n].iloc[0]
             known.setdefault(f"{first['dataset']}/{first['preset']}/{first['key']}/replicate {n}", {})[setting] = origin
-        atomic_write(record, json.dumps(known, indent=1, sort_keys=True) + '\n')      # first: rows always have their origin
-        atomic_write(path, every.to_csv(index=False, float_format='%.6g', lineterminator='\n'))
+        # rows come last: they always have their origin
+        write_together(files | {record: json.dumps(known, indent=1, sort_keys=True) + '\n', path: every.to_csv(index=False, float_format='%.6g', lineterminator='\n')})
     return read_rows(path)
 
 # %% ../nbs/09_runs.ipynb #255fd7cd
@@ -871,7 +915,9 @@ def gather_rows(
     "Add the rows of some files to another, with their origins. Raises `StoreError`."
     for part in parts:
         origins = json.loads(Path(part).with_suffix('.json').read_text())
-        for (*identity, n), rows in read_rows(part).groupby(['dataset', 'preset', 'key', 'replicate']):
+        rows, samples = read_rows(part), read_samples(part)
+        if len(samples): rows = rows.merge(samples, 'left', IDENTITY)
+        for (*identity, n), rows in rows[rows['replicate'] >= 0].groupby(['dataset', 'preset', 'key', 'replicate']):
             for setting, origin in origins['/'.join([*identity, f'replicate {n}'])].items(): keep_rows(path, rows, setting, **origin)
     return read_rows(path)
 

@@ -10,7 +10,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 # %% auto #0
-__all__ = ['StoreError', 'store_root', 'atomic_write', 'content_key', 'code_hash', 'locked', 'ChunkedArray']
+__all__ = ['StoreError', 'store_root', 'atomic_write', 'write_together', 'content_key', 'code_hash', 'locked', 'ChunkedArray']
 
 # %% ../nbs/00c_store.ipynb #b7d1ff6b
 class StoreError(OSError):
@@ -53,17 +53,22 @@ def atomic_write(
     data:bytes|str,  # what; text is written as UTF-8
 ) -> None:
     "Write a file so that it is whole or absent. Raises `StoreError`, leaving what was there."
-    path = Path(path)
-    if isinstance(data, str): data = data.encode('utf-8')
-    temporary = None
+    write_together({Path(path): data})
+
+def write_together(
+    files:dict[Path, bytes|str],   # {where: what}; text is written as UTF-8
+) -> None:
+    "Write files that belong together: each is whole or absent, and all stay as they were where there is no room for one of them. Raises `StoreError`."
+    waiting = {}
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp', delete=False) as file:
-            temporary = Path(file.name)
-            file.write(data); file.flush(); os.fsync(file.fileno())
-            os.fchmod(file.fileno(), 0o666 & ~_umask())
-        os.replace(temporary, path)
+        for path, data in files.items():
+            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp', delete=False) as file:
+                waiting[path] = Path(file.name)
+                file.write(data.encode('utf-8') if isinstance(data, str) else data); file.flush(); os.fsync(file.fileno())
+                os.fchmod(file.fileno(), 0o666 & ~_umask())
+        for path, temporary in waiting.items(): os.replace(temporary, path)
     except OSError as error:
-        if temporary: temporary.unlink(missing_ok=True)
+        for temporary in waiting.values(): temporary.unlink(missing_ok=True)
         raise _explain(error, path) from error
 
 # %% ../nbs/00c_store.ipynb #d158122e

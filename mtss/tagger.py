@@ -181,21 +181,23 @@ def load(cls,
     path:str|Path,  # what `save` wrote
 ) -> Tagger:
     "Read a tagger. Raises `CheckpointError` where the file is cut short or something else."
-    refused = CheckpointError(f'{path} is not a whole tagger: give the path of a file that Tagger.save of this version wrote')
     try:
         tensors, record = load_tensors(path)
-        if record['kind'] != 'tagger': raise refused
+        if record['kind'] != 'tagger': raise ValueError(f"it is a {record['kind']}")
         schema = Schema.from_json(record['schema'])
         part = lambda prefix: {name[len(prefix):]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
         dictionaries = part('label_embeddings/')
-        if any(dictionary.ndim != 2 for dictionary in dictionaries.values()) or {name: len(dictionary) for name, dictionary in dictionaries.items()} != {kind.name: len(kind) for kind in schema}: raise refused
+        if any(dictionary.ndim != 2 for dictionary in dictionaries.values()) or {name: len(dictionary) for name, dictionary in dictionaries.items()} != {kind.name: len(kind) for kind in schema}: raise ValueError('its dictionaries do not fit its schema')
         size, view_size, temperatures = record['image_size'], record['view_size'], record['temperatures']
-        if type(size) is not int or type(view_size) is not int or not 8 <= view_size <= size <= 4096: raise refused
-        if temperatures.keys() != dictionaries.keys() or not all(isinstance(t, float) and 0 < t < np.inf for t in temperatures.values()): raise refused
+        if type(size) is not int or type(view_size) is not int or not 8 <= view_size <= size <= 4096: raise ValueError(f'image_size={size!r} and view_size={view_size!r} cannot be')
+        if temperatures.keys() != dictionaries.keys() or not all(isinstance(t, float) and 0 < t < np.inf for t in temperatures.values()): raise ValueError('its temperatures are not a number above 0 for each type')
         student = Student(record['backbone'], {name: dictionaries[name].shape[1] for name in schema.names})
         student.load_state_dict(part('student/'))
         return cls(schema, student, dictionaries, record['backbone'], size, view_size, temperatures, record['key'])
-    except (AttributeError, CheckpointError, KeyError, TypeError, ValueError, RuntimeError): raise refused from None
+    except (AttributeError, CheckpointError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        inner = error.__context__ if isinstance(error, CheckpointError) else error      # what stopped `load_tensors`, without its remedy, which is for runs
+        cause = f'it has no {inner}' if isinstance(inner, KeyError) else str(inner).strip().split('\n')[-1].strip()[:200]
+        raise CheckpointError(f'{path} is not a whole tagger ({cause}): give the path of a file that Tagger.save of this version wrote') from None
 
 Tagger.load = classmethod(load)
 

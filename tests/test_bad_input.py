@@ -180,9 +180,11 @@ def test_too_many_bad_images_stop_the_run(tmp_path, store):
     path = write_table(tmp_path/'photos', 100)
     bad = [f'images/{n}.png' for n in range(0, 60, 10)]
     for image in bad: spoil(path.parent/image, b'no picture')
+    before = snapshot(path.parent)
     with pytest.raises(TooManyUnreadable) as error: load_dataset(path, image_size=16)
     refused(error, '6 of 100 images', 'cannot be read', '5%', 'Mend or remove them', 'max_unreadable', *bad)
     assert len(load_dataset(path, image_size=16, max_unreadable=.06).unreadable) == 6
+    assert snapshot(path.parent) == before
 
 @pytest.mark.parametrize('what, spoiled, parts', [
     ('a split', lambda row: row[1] == 'val', ["'val'", 'cannot be read']),
@@ -287,12 +289,15 @@ def unseen(tmp_path_factory):
     "A dataset whose images nobody has drawn."
     return load_for('synthetic', little(), store=tmp_path_factory.mktemp('never written'))
 
+def why_not(value): return 'is out of range' if type(value) in (int, float) else 'is not a number'
+
 @pytest.mark.parametrize('value', NUMBERS, ids=repr)
 def test_gamma_is_a_number_of_at_least_0(value, unseen, store, tmp_path):
     for use in (check_gamma, lambda gamma: train_teachers(unseen, gamma, little()), lambda gamma: plan(unseen, gamma, 1, little()),
                 lambda gamma: measure_replicate('synthetic', little(), gamma), lambda gamma: run_or_read(tmp_path/'rows/table1.csv', 'synthetic', 'smoke', gamma)):
         with pytest.raises((TypeError, ValueError)) as error: use(value)
         refused(error, f'gamma={value!r}', 'give a', 'number of at least 0')
+        assert why_not(value) in str(error.value) or isinstance(value, str) and "or 'tune'" in str(error.value)      # a run takes one text, and says which
     assert not (store/'runs').exists() and not (tmp_path/'rows').exists()
 
 @pytest.mark.parametrize('value', NUMBERS, ids=repr)
@@ -301,7 +306,7 @@ def test_beta_is_a_number_of_at_least_0(value, unseen, store, tmp_path):
     for use in (check_beta, lambda beta: train_student(unseen, teachers, beta, little()), lambda beta: plan(unseen, 1, beta, little()),
                 lambda beta: measure_replicate('synthetic', little(), 1, beta), lambda beta: run_or_read(tmp_path/'rows/table1.csv', 'synthetic', 'smoke', 1, beta)):
         with pytest.raises((TypeError, ValueError)) as error: use(value)
-        refused(error, f'beta={value!r}', 'give a', 'number of at least 0')
+        refused(error, f'beta={value!r}', why_not(value), 'give a', 'number of at least 0')
     assert not (store/'runs').exists() and not (tmp_path/'rows').exists()
 
 NAMES = {
@@ -429,7 +434,7 @@ def test_a_store_that_cannot_be_written(use, tmp_path):
                          ids=['table 1', 'an experiment'])
 def test_rows_that_cannot_be_kept_are_refused_before_training(use, tmp_path, store):
     with pytest.raises(StoreError) as error: use(unwritable(tmp_path)/'table1.csv')
-    refused(error, str(tmp_path/'file/store'), 'cannot write')
+    refused(error, str(tmp_path/'file/store'), 'cannot write', 'Not a directory', 'give another path')
     assert not (store/'runs').exists() and (tmp_path/'file').read_text() == 'kept'
 
 @pytest.mark.parametrize('content', ['', 'a,b\n1,2\n'], ids=['empty', 'foreign'])
@@ -483,12 +488,17 @@ def test_a_disk_that_fills_while_training(tmp_path, full_disk):
     assert log['resumed_at'].iloc[-1] == 4
     assert torch.equal(weights, Halves().fit(tmp_path/'undisturbed')[1])
 
+@pytest.mark.parametrize('beside', [False, True], ids=['empty store', 'finished store'])
 @pytest.mark.parametrize('files', [0, 1, 2, 3, 7, 20, 21, 22])
-def test_a_disk_that_fills_at_any_file(files, tmp_path, full_disk):
+def test_a_disk_that_fills_at_any_file(files, beside, finished, tmp_path, full_disk):
+    if beside: shutil.copytree(finished[0], tmp_path/'store')
+    before = snapshot(tmp_path)
     full_disk(files)
     with pytest.raises(StoreError) as error: trained(tmp_path/'store', little(teacher=dict(steps=4, batch=8, evaluate_every=4, checkpoint_every=2), dim=4))
     refused(error, str(tmp_path/'store'), 'the disk is full', 'free some space')
-    assert not [path for path in snapshot(tmp_path) if path.suffix == '.tmp']
+    after = snapshot(tmp_path)
+    assert not [path for path in after if path.suffix == '.tmp']
+    assert {path: after.get(path) for path in before} == before
 
 def test_a_disk_that_fills_leaves_an_array_as_it_was(tmp_path, full_disk):
     array = ChunkedArray(tmp_path/'array', (8, 2), 'uint8', chunk=4)
@@ -599,7 +609,7 @@ def test_a_model_in_the_store_that_is_something_else(kind, finished, tmp_path):
     own.write_bytes(wrong[kind]().read_bytes() if kind in wrong else own.read_bytes()[:-9])
     before = own.read_bytes()
     with pytest.raises(CheckpointError) as error: train_teachers(data, 1, little(), store=store)
-    refused(error, str(own), 'Delete it')
+    refused(error, str(own), f"is not the model of run {teachers['category'].key}" if kind in wrong else 'cut short', 'Delete it')
     assert own.read_bytes() == before
 
 # --- the tagger
@@ -686,30 +696,32 @@ def test_load_refuses_a_file_that_is_no_tagger(finished, tagger, tmp_path):
     first = tagger.schema.names[0]
     def rewritten(tensors=tensors, **changes): save_tensors(path, tensors, **record | changes)
     wrong = {
-        'missing': path.unlink, 'empty': lambda: path.write_bytes(b''), 'cut short': lambda: path.write_bytes(whole[:-9]), 'cut in the header': lambda: path.write_bytes(whole[:100]),
-        'a photo': lambda: path.write_bytes(JPEG), 'tensors of somebody else': lambda: save_file(dict(a=torch.ones(2)), path),
-        'a record that is none': lambda: save_file(dict(a=torch.ones(2)), path, metadata=dict(mtss='[1]')),
-        'a teacher': lambda: path.write_bytes((store/'runs'/teachers[first].key/'model.safetensors').read_bytes()),
-        'another type': lambda: rewritten(schema=json.dumps(schema | dict(fit=['loose', 'slim']))), 'no schema': lambda: rewritten(schema='{}'),
-        'a class less': lambda: rewritten(schema=json.dumps(schema | {first: schema[first][:-1]})),
-        'another backbone': lambda: rewritten(backbone='resnet18'), 'an unknown backbone': lambda: rewritten(backbone='vgg'),
-        'an image size that is none': lambda: rewritten(image_size=10**6), 'an image size as text': lambda: rewritten(image_size='32'),
-        'a view larger than the image': lambda: rewritten(view_size=4000), 'a view that is none': lambda: rewritten(view_size=None),
-        'no temperatures': lambda: rewritten(temperatures={}), 'a temperature that is none': lambda: rewritten(temperatures=dict.fromkeys(schema, -1.)),
-        'half the weights': lambda: rewritten({name: tensor for name, tensor in tensors.items() if 'branches.0' not in name}),
+        'missing': (path.unlink, 'No such file'), 'empty': (lambda: path.write_bytes(b''), 'header too small'),
+        'cut short': (lambda: path.write_bytes(whole[:-9]), 'file not fully covered'), 'cut in the header': (lambda: path.write_bytes(whole[:100]), 'invalid header length'),
+        'a photo': (lambda: path.write_bytes(JPEG), 'header too large'), 'tensors of somebody else': (lambda: save_file(dict(a=torch.ones(2)), path), "it has no 'mtss'"),
+        'a record that is none': (lambda: save_file(dict(a=torch.ones(2)), path, metadata=dict(mtss='[1]')), 'list indices must be integers'),
+        'a teacher': (lambda: path.write_bytes((store/'runs'/teachers[first].key/'model.safetensors').read_bytes()), "it has no 'kind'"),
+        'another type': (lambda: rewritten(schema=json.dumps(schema | dict(fit=['loose', 'slim']))), 'its dictionaries do not fit its schema'),
+        'no schema': (lambda: rewritten(schema='{}'), 'its dictionaries do not fit its schema'),
+        'a class less': (lambda: rewritten(schema=json.dumps(schema | {first: schema[first][:-1]})), 'its dictionaries do not fit its schema'),
+        'another backbone': (lambda: rewritten(backbone='resnet18'), 'state_dict'), 'an unknown backbone': (lambda: rewritten(backbone='vgg'), "unknown backbone 'vgg'"),
+        'an image size that is none': (lambda: rewritten(image_size=10**6), 'image_size=1000000'), 'an image size as text': (lambda: rewritten(image_size='32'), "image_size='32'"),
+        'a view larger than the image': (lambda: rewritten(view_size=4000), 'view_size=4000'), 'a view that is none': (lambda: rewritten(view_size=None), 'view_size=None'),
+        'no temperatures': (lambda: rewritten(temperatures={}), 'its temperatures'), 'a temperature that is none': (lambda: rewritten(temperatures=dict.fromkeys(schema, -1.)), 'its temperatures'),
+        'half the weights': (lambda: rewritten({name: tensor for name, tensor in tensors.items() if 'branches.0' not in name}), 'Missing key(s) in state_dict: "branches.0'),
     }
-    for name, spoil_it in wrong.items():
+    for name, (spoil_it, cause) in wrong.items():
         path.write_bytes(whole)
         spoil_it()
         before = snapshot(tmp_path)
         with pytest.raises(CheckpointError) as error: Tagger.load(path)
-        refused(error, str(path))
+        refused(error, str(path), cause, 'give the path of a file that Tagger.save of this version wrote')
         assert snapshot(tmp_path) == before
 
 @pytest.mark.parametrize('write', ['save', 'export_onnx'])
 def test_a_tagger_that_cannot_be_written(write, tagger, tmp_path):
     with pytest.raises(StoreError) as error: getattr(tagger, write)(unwritable(tmp_path))
-    refused(error, str(tmp_path/'file/store'), 'cannot write', 'Not a directory')
+    refused(error, str(tmp_path/'file/store'), 'cannot write', 'Not a directory', 'give another path')
     assert (tmp_path/'file').read_text() == 'kept'
 
 def test_a_problem_names_its_row_although_images_are_left_out(tmp_path):

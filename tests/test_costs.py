@@ -26,11 +26,23 @@ def test_costs_are_measured_once_and_the_bill_is_right(tmp_path):
     assert 'no figures yet' in text and not (tmp_path/'none').exists()
     # by hand: 40 epochs of 2343 steps of 128 pairs for each of 6 teachers, at 1000 images per second; 64 GPUs leave two images to each where 16 are the least
     assert '6 × 93,720 steps × 256 images ÷ 1000 per second = 40.0 h' in text and 'batch, × 8.0' in text
+    deepfashion, _, hundred_million = text.split('student, asking')[1:]
+    # 100 epochs of 2343 steps of 128 images, each at three passes: 29,990,400 · 3 ÷ 1000 s. 64,000 images a second: a square, and 1024 numbers in half precision for each of 6 types
+    assert '29,990,400 images × (1 + 6 × 0.333) ÷ 1000 = 25.0 h' in deepfashion
+    assert '(150,528 + 6 × 2,048) bytes = 10.4 GB/s' in deepfashion
+    # 101 million images, once: 370,333 s at 1 + 8/3 passes, 269,333 s at 8/3, so one view of each, 101,000,000 · 8 · 2048 bytes; 15.2 TB of squares are more than half of 8
+    assert '101,000,000 images × (1 + 8 × 0.333) ÷ 1000 = 102.9 h' in hundred_million
+    assert '1 view × 101,000,000 images × 8 × 0.333 ÷ 1000 = 74.8 h' in hundred_million
+    assert '1 × 101,000,000 × 8 × 2,048 bytes = 1,654.8 GB' in hundred_million and 'more than half of the disk: not kept' in hundred_million
+    assert '(50,000 + 8 × 2,048) bytes = 4.2 GB/s' in hundred_million
+    assert '150 photos per second and core are assumed' in text
     assert 'measured now' in job(repeats=1, out=tmp_path/'rows')
     rows = pd.read_csv(tmp_path/'rows/scaling.csv')
     assert not rows.duplicated(['work', 'size', 'dim', 'turn', 'metric']).any() and (rows.loc[rows['metric'].str.contains('seconds|ratio'), 'value'] > 0).all()
     for work, own in rows[rows['work'] != 'step'].groupby('work'): assert set(own['size']) == {1000, 10_000}, work
     assert len(rows[(rows['work'] == 'step') & (rows['metric'] == 'ratio')]) == 5 * 6          # κ, D
     before = (tmp_path/'rows/scaling.csv').read_bytes()
+    (tmp_path/'rows/speed.csv').write_text('machine,setting,figure,measured\n' + '"4 cores, x86_64, no GPU","4,000 JPEGs of 200 px",building the store,6000\n')
     text = job(repeats=1, out=tmp_path/'rows')
     assert 'read from scaling.csv' in text and 'no figures yet' not in text and (tmp_path/'rows/scaling.csv').read_bytes() == before
+    assert '6,000 photos per second ÷ 4 cores × (200 × 200) ÷ (400 × 500) = 300 photos per second and core' in text

@@ -89,7 +89,7 @@ def test_no_path_of_a_machine_and_no_registry():
     files = subprocess.run(['git', 'ls-files', '--cached', '--others', '--exclude-standard'], cwd=ROOT, check=True, capture_output=True,
                            text=True).stdout.splitlines()
     found = [f'{name}: {match[0]}' for name in files
-             if (ROOT/name).is_file() and (ROOT/name) != Path(__file__) and Path(name).suffix not in {'.png', '.jpg', '.safetensors'}
+             if (ROOT/name).is_file() and (ROOT/name) != Path(__file__) and Path(name).suffix not in {'.png', '.jpg', '.parquet', '.safetensors'}
              for match in places.finditer(text(name))]
     assert files and not found
 
@@ -152,11 +152,16 @@ def test_every_dependency_has_its_reason():
         assert f'`{name}`' in text('CONTRIBUTING.md'), f'CONTRIBUTING.md does not say what {name} is for'
 
 def test_every_import_is_declared():
-    "The peers are an extra: `mtss.peers` alone may import them, and only where it trains one. So everything else, and reading its rows, does without."
-    def declared(kind): return {re.split(r'[<>=]', requirement)[0].lower() for requirement in SETTINGS[kind].split()}
-    named = {'pil': 'pillow', 'sklearn': 'scikit-learn', 'imagecorruptions': 'imagecorruptions-imaug', 'pytorch_metric_learning': 'pytorch-metric-learning'}
+    "The peers are an extra: `mtss.peers` alone may import them, and only where it trains one. So everything else, and reading its rows, does without. Tests and tools may have what `dev` brings."
+    def declared(*kinds): return {re.split(r'[<>=]', requirement)[0].lower() for kind in kinds for requirement in SETTINGS[kind].split()}
+    named = {'pil': 'pillow', 'sklearn': 'scikit-learn', 'imagecorruptions': 'imagecorruptions-imaug', 'pytorch_metric_learning': 'pytorch-metric-learning', 'yaml': 'pyyaml'}
+    wanted = []       # who imports, what is imported, what may be
     for module, tree in MODULES.items():
         at_once = ast.Module([node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))], [])
-        for part, known in (at_once, declared('requirements')), (tree, declared('requirements') | (declared('peers_requirements') if module == 'peers' else set())):
-            for name in {name.split('.')[0] for name in imports(part)} - set(sys.stdlib_module_names) - {'mtss'}:
-                assert named.get(name.lower(), name) in known, f'{module} imports {name}, settings.ini does not require it'
+        wanted += [(module, at_once, declared('requirements')), (module, tree, declared('requirements', *(['peers_requirements'] if module == 'peers' else [])))]
+    beside = [path for folder in ('tests', 'tools') for path in sorted((ROOT/folder).glob('*.py'))]
+    theirs = declared('requirements', 'dev_requirements', 'workflow_requirements', 'peers_requirements') | {path.stem for path in beside}      # each other, too
+    wanted += [(path.name, ast.parse(path.read_text(encoding='utf-8')), theirs) for path in beside]
+    for who, tree, known in wanted:
+        for name in {name.split('.')[0] for name in imports(tree)} - set(sys.stdlib_module_names) - {'mtss'}:
+            assert named.get(name.lower(), name) in known, f'{who} imports {name}, settings.ini does not require it'

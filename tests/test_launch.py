@@ -43,16 +43,20 @@ fit(objective, batches, Schedule(60, 16, .1, momentum=.9, evaluate_every=20, che
 save_tensors(folder/f'end {process.process_index}.safetensors', objective.state_dict())
 '''
 
-def start(program, processes, *arguments):
-    "A Python file run by some processes, a thread each."
-    launcher = [sys.executable] if processes == 1 else [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', str(processes)]
-    return subprocess.Popen([*launcher, str(program), *map(str, arguments)], env=os.environ | dict(OMP_NUM_THREADS='1'), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+TORCHRUN = '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2'
+# `--cpu` would start one process, unless MPI starts the others. `--multi_gpu` starts them all, and where there is no GPU each takes the CPU
+ACCELERATE = '-m', 'accelerate.commands.launch', '--multi_gpu', '--num_processes', '2', '--num_machines', '1', '--main_process_port', '0', '--mixed_precision', 'no', '--dynamo_backend', 'no'
 
-def begin(folder, processes, pause=0.):
+def start(program, processes, *arguments, launcher=TORCHRUN):
+    "A Python file run by one process or by two, a thread each."
+    command = [sys.executable, *(launcher if processes == 2 else ()), str(program), *map(str, arguments)]
+    return subprocess.Popen(command, env=os.environ | dict(OMP_NUM_THREADS='1'), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+def begin(folder, processes, pause=0., launcher=TORCHRUN):
     folder.mkdir(exist_ok=True)
     program = folder/'program.py'
     program.write_text(PROGRAM)
-    return start(program, processes, folder, pause)
+    return start(program, processes, folder, pause, launcher=launcher)
 
 def ended(running, timeout=300):
     out, err = running.communicate(timeout=timeout)
@@ -62,8 +66,9 @@ def weights(folder, process=0): return load_tensors(folder/f'end {process}.safet
 
 @pytest.fixture(scope='module')
 def by_two(tmp_path_factory):
+    "Two processes of `accelerate launch`; the other tests start theirs by `torchrun`."
     folder = tmp_path_factory.mktemp('launch')/'two'
-    code, out, err = ended(begin(folder, 2))
+    code, out, err = ended(begin(folder, 2, launcher=ACCELERATE))
     assert code == 0, err[-2000:]
     return folder, out
 
@@ -80,15 +85,17 @@ def test_the_first_process_evaluates_and_speaks(by_two):
     assert (folder/'evaluations').read_text().split() == ['0', '0', '0']
     assert out.count('2 processes, each with its share of every batch of 16; learning rate up to 0.1') == 1
 
-def test_a_killed_process_ends_the_run_and_it_resumes(by_two, tmp_path):
+@pytest.mark.parametrize('killed', [0, 1])
+def test_a_killed_process_ends_the_run_and_it_resumes(killed, by_two, tmp_path):
+    "Whichever it is: the first, which evaluates and saves, or another one."
     folder = tmp_path/'killed'
     running = begin(folder, 2, .1)
     while not (folder/'checkpoint.safetensors').exists():
         assert running.poll() is None, running.communicate()[1][-2000:]
         time.sleep(.05)
-    os.kill(int((folder/'pid 1').read_text()), signal.SIGKILL)
+    os.kill(int((folder/f'pid {killed}').read_text()), signal.SIGKILL)
     code, _, err = ended(running)
-    assert code != 0 and 'SIGKILL' in err and not (folder/'end 0.safetensors').exists()
+    assert code != 0 and 'SIGKILL' in err and not list(folder.glob('end *'))
     code, out, err = ended(begin(folder, 2))
     assert code == 0, err[-2000:]
     assert 'resumed at step' in out
@@ -100,7 +107,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from mtss.datasets import load_dataset
-from mtss.training import Schedule, TeacherBatches, TeacherObjective, fit, processes, save_tensors
+from mtss.training import Schedule, TeacherBatches, TeacherObjective, embed_views, fit, processes, save_tensors
 
 folder, negatives, store = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 process = processes()
@@ -116,21 +123,25 @@ class Plain(nn.Module):
 data = load_dataset('synthetic', train=200, val=10, test=10, unlabeled=0, image_size=32, store=store)
 batches = TeacherBatches(data, 'category', 16, 160, negatives, share=(process.process_index, process.num_processes))
 objective = TeacherObjective(Plain(len(data.schema['category'])))
+embed_views(dict(category=objective.teacher), data, data.rows('train'), 2, 0, dict(category=folder/'embeddings'), chunk=64)
 fit(objective, batches, Schedule(30, 16, .5, momentum=.9, evaluate_every=30, checkpoint_every=30), folder, lambda objective: 0., 'teacher', 'a teacher')
 if process.is_main_process: save_tensors(folder/'end 0.safetensors', objective.state_dict())
 '''
 
 @pytest.mark.parametrize('negatives', ['in_batch', 'separate'])
 def test_a_teacher_has_the_negatives_of_the_whole_batch(negatives, tmp_path):
-    "Without batch normalisation two processes end where one does: each judges its positives by the images of both, and gradients find their way back."
+    """Without batch normalisation two processes end where one does: each judges its positives by the images of both, and gradients find their way back.
+    Before that they embed two views of every image, each a part of them: there no sum depends on who adds it up, and the bits are the same."""
     (tmp_path/'program.py').write_text(TEACHER)
-    ends = []
+    ends, kept = [], []
     for processes in 1, 2:
         folder = tmp_path/str(processes)
         folder.mkdir()
         code, _, err = ended(start(tmp_path/'program.py', processes, folder, negatives, tmp_path/'store'))
         assert code == 0, err[-2000:]
         ends.append(weights(folder))
+        kept.append((folder/'embeddings/array.bin').read_bytes())
+    assert len(kept[0]) == 2 * 200 * 16 * 2 and kept[0] == kept[1]      # views, images, D, bytes of a number
     for name, tensor in ends[0].items(): torch.testing.assert_close(ends[1][name], tensor, rtol=1e-4, atol=1e-5)
 
 REPLICATES = '''

@@ -1,10 +1,10 @@
 """What is committed in results/: well formed, complete, and what the code gives."""
 import csv, dataclasses, json, random
-import pandas as pd, pytest, torch
+import numpy as np, pandas as pd, pytest, torch
 from scipy import stats
-from conftest import ROOT, little
+from conftest import ROOT, little, snapshot
 from mtss.experiments import wanted_rows
-from mtss.runs import COLUMNS, IDENTITY, KS, configuration_key, judge_scores, keep_rows, load_for, measure_replicate, provenance, read_rows, resolve, teacher_scores, train_teachers
+from mtss.runs import COLUMNS, IDENTITY, KS, configuration_key, judge_scores, keep_rows, load_for, measure_replicate, missing_replicates, over_replicates, provenance, read_rows, read_samples, resolve, samples_of, teacher_scores, train_teachers
 from mtss.schema import Schema
 from mtss.verdicts import read_claims
 
@@ -69,6 +69,23 @@ def test_committed_replicates_are_complete():
 
 def test_every_committed_replicate_has_its_origin():
     for path, rows in rows_of_results().items(): check_origins(path, rows)
+
+def test_committed_rows_still_fit_the_code(tmp_path):
+    "The README's first command, and the page of Table 1, read their rows; after a change of code or preset they would train anew instead."
+    rows, data = read_rows(ROOT/'results/table1.csv'), load_for('synthetic', 'tiny', store=tmp_path)
+    assert missing_replicates(rows, data, 'tiny', gamma=1, beta=1, replicates=5, longer=True, unfocused=True) == []
+    assert missing_replicates(rows, data, resolve('tiny', dim=8), gamma=1, beta=1, replicates=5) == [0, 1, 2, 3, 4]
+    assert not snapshot(tmp_path)                    # no image was drawn
+
+def test_committed_means_are_those_of_the_samples():
+    "On a set whose replicates share their images, the variance of a mean difference is made from the samples beside the rows."
+    tables = [path for path in rows_of_results() if samples_of(path).exists()]
+    assert ROOT/'results/table1.csv' in tables
+    for path in tables:
+        rows = read_rows(path)
+        means, again = (found.sort_values(IDENTITY, ignore_index=True) for found in (rows[rows['replicate'] == -1], over_replicates(rows, read_samples(path))))
+        assert len(means) and means[IDENTITY].equals(again[IDENTITY])
+        np.testing.assert_allclose(means['image_variance'], again['image_variance'], rtol=1e-4, atol=1e-12)
 
 def test_claims_can_be_read():
     claims = read_claims(ROOT/'results/claims.csv')

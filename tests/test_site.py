@@ -1,5 +1,5 @@
 """The pages as nbdev prepares them for Quarto; Quarto itself is not needed."""
-import ast, json, shutil, subprocess, sys
+import ast, json, re, shutil, subprocess, sys
 from pathlib import Path
 import pytest
 from nbdev.process import NBProcessor
@@ -35,3 +35,12 @@ def test_a_plain_quarto_render_gets_the_same_page():
     first = ''.join(json.loads(page)['cells'][0]['source'])
     assert first.startswith('---\n') and 'title: Draws' in first and 'output-file' not in first
     assert filtered(page) == page
+
+def test_links_to_lines_of_code_lead_there():
+    "Those of the fidelity page: a line that has moved since the page was made is noticed."
+    page = (ROOT/'nbs/95_fidelity.ipynb').read_text(encoding='utf-8')
+    links = re.findall(r'<code>(\w+)\.(\w+)</code></a>, <a href=\\"\.\./mtss/\1\.py#L(\d+)\\">', page)
+    assert len(links) > 30
+    for module, name, line in links:
+        there = (ROOT/f'mtss/{module}.py').read_text(encoding='utf-8').splitlines()[int(line) - 1]
+        assert re.match(rf'@|(def |class )?{name}\b', there), f'{module}.{name} is not in line {line}: run the page again'

@@ -1,10 +1,11 @@
 """`snakemake`: every table and figure with one command, a job per replicate."""
 import os, re, subprocess, sys
-import pytest, torch
+import pandas as pd, pytest, torch
 from conftest import ROOT, said
 from mtss.runs import run_or_read
 
-EXPERIMENTS = sorted(path.stem for path in (ROOT/'nbs').glob('[12]*.ipynb'))     # the paper's
+PAGES = {'90_claims', *(path.stem for path in (ROOT/'nbs').glob('[12]*.ipynb'))}     # the paper's experiments, and their ledger
+COMPUTING = {'18_fig7', '21_datasets', '22_query'}
 
 def snakemake(folder, *options, check=True, **config):
     "Run the workflow in a folder that holds its store and its rows; what it said."
@@ -22,31 +23,53 @@ def jobs(text):
 def test_what_would_run(profile, tmp_path):
     "Every experiment of the paper has its page, each with rows a job per replicate; on a cluster too, where a job says what it needs."
     text = snakemake(tmp_path, '-n', '--workflow-profile', ROOT/'workflow/profiles'/profile, preset='small', replicates=3)
-    assert set(re.findall(r'output: rows/workflow/small/(\w+)\.ipynb', text)) == set(EXPERIMENTS)
+    pages = {stem: block for block in re.split(r'\n(?=rule |localrule )', text) for stem in re.findall(r'output: rows/workflow/small/(\w+)\.ipynb', block)}
     tables = set(re.findall(r'output: rows/workflow/small/(\w+)/gathered', text))
-    assert '10_table1' in tables and jobs(text) == dict(page=len(EXPERIMENTS), replicate=3 * len(tables), gather=len(tables))
-    assert len(re.findall(r'resources: .*mem_mb=32000.*runtime=600.*gpu=1|resources: .*runtime=600.*gpu=1.*mem_mb=32000', text)) == len(EXPERIMENTS) + 3 * len(tables)
+    assert set(pages) == PAGES
+    assert '10_table1' in tables and jobs(text) == dict(page=len(PAGES), replicate=3 * len(tables), gather=len(tables))
+    assert all(f'rows/workflow/small/{table}/gathered' in pages['90_claims'] for table in tables)
+    def asks(block): return {name: int(re.search(rf'resources: .*{name}=(\d+)', block)[1]) for name in ('mem_mb', 'runtime', 'gpu')}
+    large, little = dict(mem_mb=32_000, runtime=600, gpu=1), dict(mem_mb=4000, runtime=30, gpu=0)
+    assert {stem: asks(block) for stem, block in pages.items()} == {stem: large if stem in COMPUTING else little for stem in PAGES}
+    assert len(re.findall(r'resources: .*mem_mb=32000', text)) == len(COMPUTING) + 3 * len(tables)
     assert not (tmp_path/'rows').exists() and not (tmp_path/'store').exists()
 
 @pytest.mark.parametrize('wrong, said', [(dict(gama=2), 'no notebook has a parameter gama'), (dict(preset='huge'), "unknown preset 'huge'")], ids=['name', 'preset'])
 def test_a_wrong_setting_is_refused(wrong, said, tmp_path):
     assert said in snakemake(tmp_path, '-n', check=False, **wrong)
 
-def test_jobs_at_the_same_time_give_the_rows_of_a_lone_run(tmp_path):
+def page(stem): return f'rows/workflow/smoke/{stem}.ipynb'
+
+@pytest.fixture(scope='module')
+def filled(tmp_path_factory):
+    "The folder of a workflow that has made Table 1 and the query from nothing, two jobs at a time."
+    folder = tmp_path_factory.mktemp('workflow')
+    snakemake(folder, page('10_table1'), page('22_query'), '--cores', '2', '--set-threads', 'replicate=1', 'page=1')
+    return folder
+
+def test_jobs_at_the_same_time_give_the_rows_of_a_lone_run(filled, tmp_path):
     "The replicate and the query want the same networks of one empty store; one job trains, the other waits or finds."
-    pages = [f'rows/workflow/smoke/{stem}.ipynb' for stem in ('10_table1', '22_query')]
-    snakemake(tmp_path, *pages, '--cores', '2', '--set-threads', 'replicate=1', 'page=1')
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     run_or_read(tmp_path/'alone/table1.csv', preset='smoke', store=tmp_path/'another store')
     torch.set_num_threads(before)
-    assert (tmp_path/'rows/table1.csv').read_bytes() == (tmp_path/'alone/table1.csv').read_bytes()
-    page = said(tmp_path/pages[0])
-    assert 'replicate 0: read from table1.csv' in page and ': training ' not in page
-    first, second = (said(path) for path in (tmp_path/'rows/workflow/smoke/10_table1/0/table1.ipynb', tmp_path/pages[1]))
+    assert (filled/'rows/table1.csv').read_bytes() == (tmp_path/'alone/table1.csv').read_bytes()
+    table = said(filled/page('10_table1'))
+    assert 'replicate 0: read from table1.csv' in table and ': training ' not in table
+    first, second = (said(path) for path in (filled/'rows/workflow/smoke/10_table1/0/table1.ipynb', filled/page('22_query')))
     assert first.count(': training ') + second.count(': training ') == 6 and first.count('found in the store') + second.count('found in the store') == 6
-    # the same again: nothing to do; another γ: the replicate, not only its page
-    assert 'Nothing to be done' in snakemake(tmp_path, '-n', *pages)
-    assert jobs(snakemake(tmp_path, '-n', *pages, gamma=2)) == dict(page=2, replicate=1, gather=1)
-    snakemake(tmp_path, *pages, '--report', 'report.html')
-    assert all(rule in (tmp_path/'report.html').read_text() for rule in ('replicate', 'gather', 'page'))
+
+def test_what_is_there_is_not_made_again(filled):
+    "Another γ: the replicate, not only its page."
+    pages = page('10_table1'), page('22_query')
+    assert 'Nothing to be done' in snakemake(filled, '-n', *pages)
+    assert jobs(snakemake(filled, '-n', *pages, gamma=2)) == dict(page=2, replicate=1, gather=1)
+    snakemake(filled, *pages, '--report', 'report.html')
+    assert all(rule in (filled/'report.html').read_text() for rule in ('replicate', 'gather', 'page'))
+
+def test_figure_7_has_its_picture(filled):
+    "The page makes it from the models that replicate 0 has left in the store."
+    snakemake(filled, page('18_fig7'), '--cores', '2')
+    figure = said(filled/page('18_fig7'))
+    assert 'replicate 0: read from fig7.csv' in figure and 'pattern: the points of the picture were made' in figure and ': training ' not in figure
+    assert set(pd.read_csv(filled/'rows/fig7_points.csv')['attribute_type']) == {'pattern'}

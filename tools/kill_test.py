@@ -1,10 +1,10 @@
 """Nothing is lost: kills a run again and again, and compares its end with that of a run that nobody disturbed.
 
 A run makes an image store, trains a teacher, computes its embeddings and trains a student. In each of these phases, and while checkpoints are written,
-`kill -9` falls at moments that are spread uniformly over the phase: a run is killed and started, again and again, each time further on, and then comes to its end.
-The script stops with an error where one of these does not hold:
+`kill -9` falls at moments that are spread uniformly over the phase, in training from the first checkpoint on: a run is killed and started, again and again, each time further on,
+and then comes to its end. The script stops with an error where one of these does not hold:
 
-- a start goes on from the last checkpoint, and repeats no more steps than lie between two of them
+- a start goes on from the last checkpoint, and repeats no more steps than lie between two of them; after a kill in training that is never the beginning
 - a start makes no chunk of an array again that was safely there (an image whose digest was lost is decoded again: one chunk of images)
 - after a kill every file that has its name can be read
 - in the end weights and arrays are those of the undisturbed run, bit for bit
@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT/'tests'))
 from conftest import little, write_table
 from test_interrupted import checkpoints, same
 
+TRAINING = ['teacher', 'student']
 PHASES = ['images', 'teacher', 'embeddings', 'student', 'checkpoint']
 
 def settings(full, photos):
@@ -100,6 +101,8 @@ def read_all(store):
 def disturb(context, phase, kills, table, preset, undisturbed, store, chance):
     "Kill a phase again and again; a row of the table."
     moments = [(value, then) for name, value, then in json.loads(undisturbed.with_suffix('.json').read_text()) if name == phase]
+    # the row of the log at the step of the first checkpoint comes before it is written: the first kill waits for the next row
+    first = getattr(preset, phase).checkpoint_every if phase in TRAINING else 0
     last, array = max(value for value, _ in moments), phase in ('images', 'embeddings')
     # how long a moment lasts: the write of a checkpoint, or the time from one row or chunk to the next
     lasts = statistics.median(b - a for (value, a), (_, b) in zip(moments, moments[1:]) if phase != 'checkpoint' or value >= 0)
@@ -109,7 +112,7 @@ def disturb(context, phase, kills, table, preset, undisturbed, store, chance):
         if phase != 'images': shutil.copytree(undisturbed/'images', store/'images')
         logs, kept, chunks, killed = {}, {}, 0, True
         while killed:
-            wanted = last * (row['inside'] + chance.random()) / kills if row['inside'] < kills else float('inf')     # spread over the phase; then to the end
+            wanted = first + (last - first) * (row['inside'] + 1 - chance.random()) / kills if row['inside'] < kills else float('inf')     # spread over the phase; then to the end
             killed, inside, again = start(context, table, preset, store, phase, wanted, chance.uniform(0, lasts))
             row['went_on'] += bool(chunks if array else kept)
             row['inside'] += killed and inside; row['outside'] += killed and not inside
@@ -119,9 +122,10 @@ def disturb(context, phase, kills, table, preset, undisturbed, store, chance):
                 before = logs.get(run, log[:0])
                 new = log[len(before):]
                 if not len(new): continue
-                first = kept.get(run, 0)
-                assert set(new['resumed_at']) == {first} and new['step'].iloc[0] > first, f'{phase}: {run} did not go on from step {first}'
-                repeated = max(0, before['step'].max() - first) if len(before) else 0
+                begun = kept.get(run, 0)
+                assert set(new['resumed_at']) == {begun} and new['step'].iloc[0] > begun, f'{phase}: {run} did not go on from step {begun}'
+                assert begun or not len(before) or phase not in TRAINING, f'{phase}: {run} began anew after a kill'
+                repeated = max(0, before['step'].max() - begun) if len(before) else 0
                 every = json.loads((store/'runs'/run/'config.json').read_text())['schedule']['checkpoint_every']
                 assert repeated <= every, f'{phase}: {run} repeated {repeated} steps'
                 if not array: most = max(most, repeated)
