@@ -552,7 +552,8 @@ def plan(
     step, forward = _seconds(preset)
     batch = preset.teacher.batch * (2 if preset.negatives == 'separate' else 1)
     network = 4 * sum(p.numel() for p in Teacher(preset.backbone, 2, preset.dim).parameters()) / 1e6       # MB; a student has about as many weights
-    rows = {}
+    drawn = 'pixels' in vars(data)     # or decoded
+    rows = {'images': {'step': 'images', 'in the store': drawn, 'minutes': 0., 'MB': 0. if drawn else len(data) * 3 * data.image_size**2 / 1e6}}
     def add(what, key, minutes, megabytes):
         there = (runs/key/'model.safetensors').exists()
         rows[what] = {'step': what, 'in the store': there, 'minutes': 0. if there else minutes, 'MB': 0. if there else megabytes}

@@ -1,7 +1,7 @@
 """How long the main job takes on this machine, how much processor time, and how much memory: the numbers that the README gives.
 
 Each job is a process of its own, as a user would start it: garments are drawn; the README's first command runs from an empty store, and once more from the store
-that it has filled; with `--photos my/annotations.csv` also that table, from an empty store; with `--paper`, which takes more than an hour, every table and figure.
+that it has filled; with `--photos my/annotations.csv` also that table, from an empty store, with and without its yardstick; with `--paper`, which takes more than an hour, every table and figure.
 Nothing else should run beside it. With `--keep` the times are written to results/main_job.csv, and where they were taken to results/main_job.json; a job that was not
 timed keeps what is there.
 """
@@ -19,7 +19,10 @@ def jobs(folder, photos=None, paper=False):
     found = {f'{GARMENTS:,} garments drawn and stored': ([sys.executable, '-c', DRAW], folder/'drawn'),
              'Table 1, one replicate, empty store': (main_job('cold'), folder/'store'),
              'Table 1, one replicate, from the store': (main_job('warm'), folder/'store')}
-    if photos: found['Table 1 with photos, one replicate, empty store'] = (main_job('photos', '-p', 'dataset', str(Path(photos).resolve())), folder/'photos_store')
+    if photos:
+        own = ['-p', 'dataset', str(Path(photos).resolve())]
+        found |= {'Table 1 with photos, one replicate, empty store': (main_job('photos', *own), folder/'photos_store'),
+                  'Table 1 with photos and the yardstick, one replicate, empty store': (main_job('yardstick', *own, '-p', 'yardstick', 'True'), folder/'yardstick_store')}
     if paper: found['every table and figure, one replicate, empty store'] = (['snakemake', '--snakefile', str(ROOT/'workflow/Snakefile'), '--directory', str(folder), '--cores', '2', '--config', 'replicates=1', f"out={folder/'paper'}"], folder/'paper_store')
     return found
 
