@@ -476,7 +476,7 @@ def fit(
         model = process.prepare_model(objective)       # the objective itself, unless there are several processes or a lower precision
         objective.train()
         begun = time.perf_counter()
-        writing = contextlib.closing(SummaryWriter(folder/'tensorboard', purge_step=first)) if leads else contextlib.nullcontext()
+        writing = contextlib.closing(SummaryWriter(folder/'tensorboard', purge_step=first + 1)) if leads else contextlib.nullcontext()
         with writing as writer, tqdm(total=schedule.steps * schedule.batch, initial=first * schedule.batch, desc=title, unit='image', unit_scale=True, leave=False, disable=not leads) as bar:
             for step in range(first, schedule.steps):
                 for group in optimiser.param_groups: group['lr'] = schedule.lr_at(step)

@@ -146,7 +146,9 @@ def as_here(origin):
 
 def between_machines():
     """How far the recalls of one teacher may lie apart that two machines have trained, {k: difference}: rounding differs, and trainings that begin alike end as others would.
-    From committed rows: the teachers of γ = 1 that one machine trained for Table 1 and another (of replicate 4 with another number of threads) for Table 5. Were their differences normal, 99.9% of the next ones would be inside."""
+    From committed rows: the teachers of γ = 1 that one machine trained for Table 1 and another (of replicate 4 with another number of threads) for Table 5. Were their differences normal, 99.9% of the next ones would be inside.
+    What that cannot see: which replicate it was. 48 of the 50 pairs of different committed replicates of one type would pass as each other. Nor is a teacher's second training nearest to its own row (by the mean
+    difference over R@k it is in 8 of 20 cases, where chance alone would give 4), so no test may ask for that. It sees a teacher that has become much worse or better; on the machine that trained it, every digit is asked for."""
     recalls = [{k: wanted_rows(rows[(rows['dataset'] == 'synthetic') & (rows['model'] == 'teacher') & (rows['gamma'] == '1') & (rows['attribute_type'] != 'all')], 'R', k) / 100 for k in KS}
                for rows in (read_rows(ROOT/'results/table1.csv'), read_rows(ROOT/'results/table5.csv'))]
     differences = {k: (recalls[1][k] - recalls[0][k]).to_numpy().ravel() for k in KS}
