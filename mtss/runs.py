@@ -241,10 +241,11 @@ def _share() -> tuple[int, int]:
 
 # %% ../nbs/09_runs.ipynb #9a11e203
 def _precision() -> dict:
-    "What a configuration says of lower precision; nothing, where there is none. Raises `ValueError` for any but bf16."
-    precision = processes().mixed_precision
+    "What a configuration says of lower precision and of compiling, which change the numbers; nothing, where there is none. Raises `ValueError` for any precision but bf16."
+    process = processes()
+    precision, compiled = process.mixed_precision, process.state.dynamo_plugin.backend.value.lower()
     if precision not in ('no', 'bf16'): raise ValueError(f"mixed precision '{precision}' is not supported, for want of loss scaling: take bf16, or none")
-    return {} if precision == 'no' else dict(precision=precision)
+    return {name: value for name, value in dict(precision=precision, compiled=compiled).items() if value != 'no'}
 
 # %% ../nbs/09_runs.ipynb #0b5eb002
 def _labeled_config(

@@ -1,5 +1,5 @@
 """One network trained by two processes: the same steps as by one, and what becomes of a process that dies."""
-import os, signal, statistics, subprocess, sys, time
+import json, os, signal, statistics, subprocess, sys, time
 import pytest
 import torch
 from mtss.training import load_tensors
@@ -143,6 +143,16 @@ def test_a_teacher_has_the_negatives_of_the_whole_batch(negatives, tmp_path):
         kept.append((folder/'embeddings/array.bin').read_bytes())
     assert len(kept[0]) == 2 * 200 * 16 * 2 and kept[0] == kept[1]      # views, images, D, bytes of a number
     for name, tensor in ends[0].items(): torch.testing.assert_close(ends[1][name], tensor, rtol=1e-4, atol=1e-5)
+
+@pytest.mark.parametrize('variable, value, said', [('ACCELERATE_MIXED_PRECISION', 'bf16', dict(precision='bf16')), ('ACCELERATE_DYNAMO_BACKEND', 'eager', dict(compiled='eager'))], ids=['bf16', 'compiled'])
+def test_what_changes_the_numbers_changes_the_names(variable, value, said, tmp_path):
+    "In bf16, and through torch's compiler (which here only traces), a replicate is trained under names of its own, and finds nothing of the plain one."
+    launch = [sys.executable, '-m', 'mtss.launch', '--preset', 'smoke']
+    plain = os.environ | dict(MTSS_STORE=str(tmp_path), OMP_NUM_THREADS='1')
+    for env in plain, plain | {variable: value}: subprocess.run(launch, env=env, check=True, capture_output=True)
+    configs = [json.loads(path.read_text()) for path in tmp_path.glob('runs/*/config.json')]
+    assert len(configs) == 2 * 6 and sum(config.items() >= said.items() for config in configs) == 6
+    assert all((path.parent/'model.safetensors').exists() for path in tmp_path.glob('runs/*/config.json'))
 
 REPLICATES = '''
 import sys
