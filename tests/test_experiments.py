@@ -1,7 +1,7 @@
 """The paper's other tables and figures as whole processes, at the size of a test: `papermill nbs/11_table2.ipynb out.ipynb` and its kin."""
 import os
 import pandas as pd, pytest
-from conftest import ROOT, papermill, said
+from conftest import ROOT, papermill, said, write_table
 from mtss.runs import IDENTITY, read_rows
 from mtss.verdicts import read_claims, select
 
@@ -74,6 +74,14 @@ def test_without_the_peers_rows_are_read_and_none_are_made(made, results, shared
     done = papermill('91_peers.ipynb', tmp_path/'wrong.ipynb', tmp_path/'store', preset='smoke', out=tmp_path/'none', check=False)
     assert done.returncode and "timm cannot be found: install the peers by  pip install -e '.[peers]'" in done.stderr
     assert not list((tmp_path/'none').glob('*.csv')) and not (tmp_path/'store/peers').exists()
+
+def test_peers_on_photos(shared, tmp_path):
+    "A table of photos instead of the drawn garments: every tool has its rows, and differences their variance over the photos."
+    table = write_table(tmp_path/'shop', 240)
+    papermill('91_peers.ipynb', tmp_path/'out.ipynb', shared, preset='smoke', dataset=str(table), replicates=1, trials=1, out=tmp_path/'rows')
+    rows = read_rows(tmp_path/'rows/peers.csv')
+    assert set(rows['dataset']) == {'shop'} and {'student', 'fastai', 'timm', 'proxy_anchor', 'normalized_softmax'} <= set(rows['model'])
+    assert rows.loc[rows['model'].str.contains(' - '), 'image_variance'].notna().all() and 'no rows yet' not in said(tmp_path/'out.ipynb')
 
 def test_the_ledger_knows_every_row(made, results, tmp_path):
     "Every claim but those of Table 1 has a number."
