@@ -700,7 +700,7 @@ def measure_replicate(
     store:str|Path|None=None,    # see `mtss.store.store_root`
     kept:set=frozenset(),        # (model, γ, β) that have rows already and are not asked for; a real set is judged as a whole, since its differences are
     **source,                    # more of `load_dataset`'s, such as types
-) -> pd.DataFrame:               # rows, see `COLUMNS`; in `attrs`, how many minutes training took and where it was done
+) -> pd.DataFrame:               # rows, see `COLUMNS`, of a real set with `samples` besides; in `attrs`, how many minutes training took and where it was done
     "Train or load teachers and student, and judge them on `test`. Raises what loading and training raise."
     g, b = check_run(gamma, beta)
     size, options = resolve(preset), dict(seed=replicate, store=store)
