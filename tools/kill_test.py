@@ -2,17 +2,20 @@
 
 A run makes an image store, trains a teacher, computes its embeddings and trains a student. In each of these phases, and while checkpoints are written,
 `kill -9` falls at moments that are spread uniformly over the phase, in training from the first checkpoint on: a run is killed and started, again and again, each time further on,
-and then comes to its end. The script stops with an error where one of these does not hold:
+and then comes to its end. So it does where the disk is full from some write on (each further write fails as it does there), where that is once in a twentieth of the run's writes,
+and where two processes want the same run and one of them, drawn by lot, is killed and started again. The script stops with an error where one of these does not hold:
 
 - a start goes on from the last checkpoint, and repeats no more steps than lie between two of them; after a kill in training that is never the beginning
 - a start makes no chunk of an array again that was safely there (an image whose digest was lost is decoded again: one chunk of images)
 - after a kill every file that has its name can be read
+- a full disk ends a run with a message that says so and what to do
+- of two processes one trains and the other waits, and says so; where the one is killed, the other goes on from its last checkpoint
 - in the end weights and arrays are those of the undisturbed run, bit for bit
 
 It prints a table: the kills that fell inside the phase, and those that missed it and are not counted; how many runs they were; how many starts had
 something to go on from; and how much was made again at most.
 """
-import argparse, json, multiprocessing, os, random, shutil, signal, statistics, sys, tempfile, threading, time
+import argparse, errno, json, multiprocessing, os, random, shutil, signal, statistics, sys, tempfile, threading, time
 from pathlib import Path
 import pandas as pd
 
@@ -22,7 +25,7 @@ from conftest import little, write_table
 from test_interrupted import checkpoints, same
 
 TRAINING = ['teacher', 'student']
-PHASES = ['images', 'teacher', 'embeddings', 'student', 'checkpoint']
+PHASES = ['images', 'teacher', 'embeddings', 'student', 'checkpoint', 'full disk', 'two processes']
 
 def settings(full, photos):
     "A preset whose networks have 25 rows in their logs and 10 checkpoints."
@@ -36,16 +39,25 @@ def job(table, preset, store):
     data = load_for(table, preset, store=store, types=['category'])
     train_student(data, train_teachers(data, 1, preset, store=store), preset=preset, store=store)
 
+def words(store, process):
+    "Where a process says what it does."
+    return store.with_name(f'{store.name} {process}.txt')
+
 def work(table, preset, store, phase, at, after, inside, again):
-    "What a process does. It is killed some seconds `after` its phase has come to `at`; `inside` is 1 within the phase, `again` counts chunks."
-    said = os.open(store.with_suffix('.txt'), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    """What a process does. It is killed some seconds `after` its phase has come to `at`; `inside` is 1 within the phase, `again` counts chunks.
+    In the phase of the full disk nothing can be written from its `at`-th write on."""
+    said = os.open(words(store, os.getpid()), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2): os.dup2(said, stream)
     from mtss import datasets, runs, training
     from mtss.store import ChunkedArray
     moments, timers = [], []
     def moment(name, value):
         moments.append((name, value, time.monotonic()))
-        if name != phase or value < at or timers: return
+        if name != phase or value < at: return
+        if name == 'full disk':
+            inside.value = 1
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if timers: return
         timers.append(threading.Timer(after, os.kill, (os.getpid(), signal.SIGKILL)))
         timers[0].start()
     def wrap(owner, function, name_of, before=None, behind=None):
@@ -65,6 +77,7 @@ def work(table, preset, store, phase, at, after, inside, again):
     def chunk(chunks, start, _):
         again.value += start // chunks.chunk in chunks.done()
         return start
+    wrap(os, 'fsync', lambda *_: 'full disk', before=lambda *_: sum(name == 'full disk' for name, *_ in moments))
     wrap(datasets, 'image_store', lambda *_: 'images')
     wrap(runs, 'embed_views', lambda *_: 'embeddings')
     wrap(runs, 'fit', lambda objective, batches, schedule, folder, *_: kind(folder))
@@ -73,16 +86,23 @@ def work(table, preset, store, phase, at, after, inside, again):
     wrap(training, '_save_checkpoint', lambda *_: 'checkpoint', before=lambda path, *_, step, **__: step + preset.teacher.steps * (kind(path.parent) == 'student'),
          behind=lambda *_, **__: -1)
     job(table, preset, store)
-    store.with_suffix('.json').write_text(json.dumps(moments))
+    if phase is None: store.with_suffix('.json').write_text(json.dumps(moments))
 
-def start(context, *args):
-    "One process to its end, or to its kill: was it killed, and was it inside the phase; how many chunks it made again."
+def begin(context, *args):
+    "A process that works, and what is known of it: is it inside its phase; how many chunks it made again."
     inside, again = context.RawValue('i', 0), context.RawValue('i', 0)
     process = context.Process(target=work, args=(*args, inside, again))
     process.start()
+    return process, inside, again
+
+def start(context, *args):
+    "One process to its end, or to its kill: was it stopped, and was it inside the phase; how many chunks it made again."
+    process, inside, again = begin(context, *args)
     process.join()
-    store = args[2]
-    if process.exitcode not in (0, -signal.SIGKILL): sys.exit(f"a start failed:\n{store.with_suffix('.txt').read_text()[-3000:]}")
+    store, phase = args[2:4]
+    said = words(store, process.pid).read_text()
+    full = phase == 'full disk' and process.exitcode == 1 and 'StoreError' in said and 'the disk is full' in said and 'free some space' in said
+    if process.exitcode not in (0, -signal.SIGKILL) and not full: sys.exit(f'a start failed:\n{said[-3000:]}')
     return process.exitcode != 0, inside.value > 0, again.value
 
 def read_all(store):
@@ -98,7 +118,7 @@ def read_all(store):
         logs[log.parent.name] = pd.DataFrame(lines, columns=['start', 'resumed_at', 'step'])
     return logs, checkpoints(store), sum(len(json.loads(path.read_text())['done']) for path in store.rglob('chunks.json'))
 
-def disturb(context, phase, kills, table, preset, undisturbed, store, chance):
+def disturb(phase, context, kills, table, preset, undisturbed, store, chance):
     "Kill a phase again and again; a row of the table."
     moments = [(value, then) for name, value, then in json.loads(undisturbed.with_suffix('.json').read_text()) if name == phase]
     # the row of the log at the step of the first checkpoint comes before it is written: the first kill waits for the next row
@@ -109,14 +129,16 @@ def disturb(context, phase, kills, table, preset, undisturbed, store, chance):
     row = dict(phase=phase, inside=0, outside=0, runs=0, went_on=0, most_again=0, unit='chunks' if array else 'steps')
     while row['inside'] < kills:
         row['runs'] += 1
-        if phase != 'images': shutil.copytree(undisturbed/'images', store/'images')
+        if phase not in ('images', 'full disk'): shutil.copytree(undisturbed/'images', store/'images')
         logs, kept, chunks, killed = {}, {}, 0, True
         while killed:
-            wanted = first + (last - first) * (row['inside'] + 1 - chance.random()) / kills if row['inside'] < kills else float('inf')     # spread over the phase; then to the end
+            if row['inside'] == kills: wanted = float('inf')                                                # to the end
+            elif phase == 'full disk': wanted = chance.uniform(0, 2 * last / kills)                         # a start counts its own writes
+            else: wanted = first + (last - first) * (row['inside'] + 1 - chance.random()) / kills           # spread over the phase
             killed, inside, again = start(context, table, preset, store, phase, wanted, chance.uniform(0, lasts))
             row['went_on'] += bool(chunks if array else kept)
             row['inside'] += killed and inside; row['outside'] += killed and not inside
-            assert again <= (phase == 'images'), f'{phase}: {again} chunks were made again'
+            assert again <= (phase in ('images', 'full disk')), f'{phase}: {again} chunks were made again'
             most, (now, kept_now, chunks_now) = again if array else 0, read_all(store)
             for run, log in now.items():
                 before = logs.get(run, log[:0])
@@ -135,12 +157,44 @@ def disturb(context, phase, kills, table, preset, undisturbed, store, chance):
         shutil.rmtree(store)
     return row
 
+def two_at_once(context, kills, table, preset, undisturbed, store, chance):
+    "Two processes want the same run, and one of them is killed and started again and again, at moments spread over the time of a run; a row of the table."
+    def another(): return begin(context, table, preset, store, None, 0, 0.)[0]
+    shutil.copytree(undisturbed/'images', store/'images')
+    times = [then for name, _, then in json.loads(undisturbed.with_suffix('.json').read_text()) if name in TRAINING]
+    pair, ended, waited, killed, begun = [another(), another()], [], 0, 0, time.monotonic()
+    for n in range(kills):
+        time.sleep(max(0, begun + (times[-1] - times[0]) * (n + chance.random()) / kills - time.monotonic()))
+        one = pair.pop(chance.randrange(2))
+        one.kill()
+        one.join()
+        killed += one.exitcode == -signal.SIGKILL
+        ended.append(one)
+        pair.append(another())
+        read_all(store)
+    for one in pair: one.join()
+    went_on, most = 0, 0
+    for one in ended + pair:
+        said = words(store, one.pid).read_text() if words(store, one.pid).exists() else ''              # killed before its first word
+        if one.exitcode not in (0, -signal.SIGKILL): sys.exit(f'one of two failed:\n{said[-3000:]}')
+        waited += 'waiting: another process' in said
+    for run, log in read_all(store)[0].items():
+        every, reached = json.loads((store/'runs'/run/'config.json').read_text())['schedule']['checkpoint_every'], 0
+        for number, rows in log.groupby('start'):
+            begun_at = rows['resumed_at'].iloc[0]
+            assert rows['step'].is_monotonic_increasing and rows['step'].iloc[0] > begun_at, f'two processes: both trained {run}'
+            assert begun_at % every == 0 and reached - begun_at <= every, f'two processes: {run} went from {reached} to {begun_at}'
+            went_on, most, reached = went_on + (begun_at > 0), max(most, reached - begun_at), rows['step'].iloc[-1]
+    assert waited, 'two processes: neither waited'
+    same(store, undisturbed)
+    return dict(phase='two processes', inside=killed, outside=kills - killed, runs=1, went_on=int(went_on), most_again=int(most), unit='steps')
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--kills', type=int, default=20, help='how many in each phase')
     parser.add_argument('--photos', type=int, default=12_000, help='how many: as many embeddings are computed, 1.4 of each')
     parser.add_argument('--phases', nargs='+', default=PHASES, choices=PHASES)
-    parser.add_argument('--full', action='store_true', help='64 px, each network trained for a minute or more: an hour in all')
+    parser.add_argument('--full', action='store_true', help='64 px, each network trained for a minute or more: more than an hour in all')
     parser.add_argument('--seed', type=int, default=0, help='of the moments')
     args = parser.parse_args()
     context, chance, rows = multiprocessing.get_context('forkserver'), random.Random(args.seed), []
@@ -152,7 +206,8 @@ def main():
         start(context, table, preset, undisturbed, None, 0, 0.)
         print(f'a run that nobody disturbs: {time.monotonic() - begun:.0f} s', flush=True)
         for phase in args.phases:
-            rows.append(disturb(context, phase, args.kills, table, preset, undisturbed, folder/phase, chance))
+            shared = context, args.kills, table, preset, undisturbed, folder/phase, chance
+            rows.append(two_at_once(*shared) if phase == 'two processes' else disturb(phase, *shared))
             print(rows[-1], f'{time.monotonic() - begun:.0f} s', flush=True)
     print(pd.DataFrame(rows).to_string(index=False), '\nevery run ended with the bits of the undisturbed one')
 
