@@ -64,7 +64,7 @@ def test_a_photo_is_asked_about(tour, tmp_path):
     folder, _ = tour
     photo = folder/'out/shop_smoke/00003.jpg'
     papermill('22_query.ipynb', tmp_path/'page.ipynb', tmp_path/'store', image=photo, tagger=folder/'out/tagger.safetensors')
-    papermill('22_query.ipynb', tmp_path/'test.ipynb', folder/'store', preset='smoke', queries=2)
+    papermill('22_query.ipynb', tmp_path/'test.ipynb', folder/'store', preset='smoke', gamma='tune', queries=2)
     assert 'a true class is at place' in said(tmp_path/'test.ipynb') and not snapshot(tmp_path/'store')
     done = papermill('22_query.ipynb', tmp_path/'none.ipynb', tmp_path/'store', check=False, tagger=folder/'out/tagger.safetensors')
     assert done.returncode and 'give it an image' in done.stderr
