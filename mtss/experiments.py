@@ -14,7 +14,7 @@ from .datasets import Dataset
 from .losses import focal_loss_of
 from .metrics import Evaluation, label_ranks, metric_rows, pool
 from .models import Student, Teacher
-from .runs import (COLUMNS, GAMMAS, KS, WITH_SAMPLES, Preset, configuration_key, difference_rows, judge_scores, keep_rows, load_for, origin_of, project_root, provenance, read_rows, replicate_numbers, resolve, results_folder, teacher_keys,
+from .runs import (COLUMNS, GAMMAS, KS, WITH_SAMPLES, Preset, configuration_key, difference_rows, judge_scores, keep_rows, load_for, origin_of, project_root, provenance, read_rows, read_samples, replicate_numbers, resolve, results_folder, teacher_keys,
                        tagger_scores, teacher_scores, labels_of_test, train_classifiers, train_multi_label, train_student, train_teachers, tune_gamma, _started)
 from .store import content_key
 from .synthetic import DOMAINS
@@ -183,6 +183,7 @@ def run_or_read_models(
         missing = [model for model in models if model not in kept]
         if not missing: print(f'replicate {n}: read from {Path(path).name}'); continue
         results_folder(path)        # before hours are spent on what could not be kept
+        read_samples(path)
         replicate = Replicate(dataset, size, n, store, **source)
         judged = {model: models[model](replicate) for model in (models if data.fixed_test else missing)}    # a difference needs both its sides
         identity = dict(dataset=called, preset=preset, key=key, replicate=n)
@@ -221,7 +222,7 @@ def most_replicated(
     rows:pd.DataFrame,   # of one data set and preset, as `read_rows` gives them
 ) -> pd.DataFrame:       # a part of them; all of them, where there are none
     "Of several configurations the one with the most replicates; of equal ones the first by its key."
-    return rows[rows['key'] == rows.groupby('key')['replicate'].nunique().idxmax()] if len(rows) else rows
+    return rows[rows['key'] == rows[rows['replicate'] >= 0].groupby('key')['replicate'].nunique().idxmax()] if len(rows) else rows
 
 # %% ../nbs/09c_experiments.ipynb #3a000002
 def as_text(

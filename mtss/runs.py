@@ -115,7 +115,7 @@ def load_for(
 
 # %% ../nbs/09_runs.ipynb #7fee5de8
 # {a hash of the present code: of the older code whose very bits it trains}: what the older one made stands
-SAME_BITS = {'6bbc623b4fb4bf89': 'df0f55129351ca8f',   # since then it became faster, a teacher's loss can be exchanged, and several processes do what one does
+SAME_BITS = {'ec144a1bd7dc16e4': 'df0f55129351ca8f',   # since then it became faster, a teacher's loss can be exchanged, and several processes do what one does
              'b67ff6892ff7c3c3': '1332253157baffe4'}   # baselines: the last of these
 
 @functools.cache
@@ -553,7 +553,7 @@ def plan(
     step, forward = _seconds(preset)
     batch = preset.teacher.batch * (2 if preset.negatives == 'separate' else 1)
     network = 4 * sum(p.numel() for p in Teacher(preset.backbone, 2, preset.dim).parameters()) / 1e6       # MB; a student has about as many weights
-    drawn = 'pixels' in vars(data)     # or decoded
+    drawn = data.fixed_test or (store_root(store)/'synthetic'/data.key/'chunks.json').exists()      # photos were decoded when the data was loaded
     rows = {'images': {'step': 'images', 'in the store': drawn, 'minutes': 0., 'MB': 0. if drawn else len(data) * 3 * data.image_size**2 / 1e6}}
     def add(what, key, minutes, megabytes):
         there = (runs/key/'model.safetensors').exists()
@@ -805,9 +805,10 @@ def samples_of(
 def read_samples(
     path:str|Path,    # a CSV of rows
 ) -> pd.DataFrame:    # what tells rows apart, and `samples`: one array each
-    "The samples of its differences; none where there is no such file."
+    "The samples of its differences; none where there is no such file. Raises `ValueError` for a file of something else."
     path = samples_of(path)
-    return pd.read_parquet(path, columns=[*IDENTITY, 'samples']) if path.exists() else pd.DataFrame(columns=[*IDENTITY, 'samples'])
+    try: return pd.read_parquet(path, columns=[*IDENTITY, 'samples']) if path.exists() else pd.DataFrame(columns=[*IDENTITY, 'samples'])
+    except (OSError, ValueError) as error: raise ValueError(f'{path.name}: it is not a file of samples ({str(error)[:200]}): delete it, and intervals on this data get wider until its rows are made anew') from None
 
 def over_replicates(
     rows:pd.DataFrame,      # differences among them
@@ -840,13 +841,12 @@ def keep_rows(
     with locked(results_folder(path)):
         old = read_rows(path)
         every = _newest(old[old['replicate'] >= 0], rows[COLUMNS])
-        files = {}
+        files, samples = {}, read_samples(path)
         if 'samples' in rows:
-            samples = _newest(read_samples(path), rows.loc[rows['samples'].notna(), [*IDENTITY, 'samples']])
-            every = _newest(every, over_replicates(every, samples))
+            samples = _newest(samples, rows.loc[rows['samples'].notna(), [*IDENTITY, 'samples']])
             samples.to_parquet(buffer := io.BytesIO(), index=False, compression='zstd')
             files = {samples_of(path): buffer.getvalue()}
-        else: every = _newest(every, old[old['replicate'] < 0])
+        every = _newest(every, over_replicates(every, samples))
         record = path.with_suffix('.json')
         known = json.loads(record.read_text()) if record.exists() else {}
         for n in sorted(rows['replicate'].unique()):
@@ -900,7 +900,9 @@ def run_or_read(
     size, rows, beside = resolve(preset), read_rows(path), dict(yardstick=yardstick, longer=longer, unfocused=unfocused)
     data = load_for(dataset, size, 0, store, **source)
     missing = missing_replicates(rows, data, size, gamma, beta, replicates, **beside)
-    if missing: results_folder(path)      # before hours are spent on what could not be kept
+    if missing:                           # before hours are spent on what could not be kept
+        results_folder(path)
+        read_samples(path)
     for n in replicate_numbers(replicates):
         if n not in missing: print(f'replicate {n}: read from {Path(path).name}'); continue
         new = measure_replicate(dataset, preset, gamma, beta, n, store=store, kept=_kept(rows, data, size, n), **beside, **source)
@@ -912,7 +914,7 @@ def run_or_read(
 # %% ../nbs/09_runs.ipynb #d3b05e8a
 def gather_rows(
     path:str|Path,           # a CSV of rows, made if need be
-    parts:list[str|Path],    # CSVs of rows, each with its JSON beside it
+    parts:list[str|Path],    # CSVs of rows, each with its JSON beside it, and its samples if it has any
 ) -> pd.DataFrame:           # all rows of the file
     "Add the rows of some files to another, with their origins. Raises `StoreError`."
     for part in parts:

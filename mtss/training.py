@@ -26,7 +26,7 @@ from .losses import check_beta, check_gamma, focal_loss_of, weighted_embedding_m
 from .metrics import count_hits, metrics, pool
 from .models import Student, Teacher, cosine_scores
 from .schema import Targets
-from .store import ChunkedArray, StoreError, atomic_write, locked
+from .store import ChunkedArray, atomic_write, locked, _explain
 from .views import plain_view, view
 
 # %% auto #0
@@ -476,8 +476,8 @@ def fit(
         model = process.prepare_model(objective)       # the objective itself, unless there are several processes or a lower precision
         objective.train()
         begun = time.perf_counter()
-        writing = contextlib.closing(SummaryWriter(folder/'tensorboard', purge_step=first + 1)) if leads else contextlib.nullcontext()
-        with writing as writer, tqdm(total=schedule.steps * schedule.batch, initial=first * schedule.batch, desc=title, unit='image', unit_scale=True, leave=False, disable=not leads) as bar:
+        noting = _tensorboard(folder/'tensorboard', first) if leads else contextlib.nullcontext()
+        with noting as note, tqdm(total=schedule.steps * schedule.batch, initial=first * schedule.batch, desc=title, unit='image', unit_scale=True, leave=False, disable=not leads) as bar:
             for step in range(first, schedule.steps):
                 for group in optimiser.param_groups: group['lr'] = schedule.lr_at(step)
                 loss, logged = model(batches(step))
@@ -501,7 +501,7 @@ def fit(
                 entry['images_per_second'] = (done - first) * schedule.batch / (time.perf_counter() - begun)
                 bar.set_postfix(loss=f"{entry['loss']:.3f}", best=f"{record['best_score']:.3f}")
                 _append(log, entry)
-                for name, value in entry.items(): writer.add_scalar(name, value, done)
+                note(entry)
                 if done % schedule.checkpoint_every == 0 or last:
                     _save_checkpoint(checkpoint, objective, optimiser, best, **record | dict(step=done))
     process.wait_for_everyone()
@@ -517,4 +517,22 @@ def _append(
     "Add a row to the log; the header comes first, and is the same for every row of a run."
     columns = ['start', 'resumed_at', 'step', 'lr', 'loss', *sorted(name for name in entry if name.startswith('loss/')), 'score', 'images_per_second']
     try: pd.DataFrame([entry], columns=columns).to_csv(log, mode='a', header=not log.exists(), index=False)
-    except OSError as error: raise StoreError(error.errno, f'cannot write {log}: {error.strerror}. The last checkpoint is intact') from error
+    except OSError as error: raise _explain(error, log) from error
+
+@contextlib.contextmanager
+def _tensorboard(
+    folder:Path,  # of the events
+    first:int,    # the step that training goes on from: what was noted of later ones is not shown
+):                # → how an entry of the log is noted
+    "The log for TensorBoard. A thread of its own writes it, so that what goes wrong shows with a later entry or at the end, without a place: then it is said here."
+    def told(work, *args, **more):
+        try: return work(*args, **more)
+        except OSError as error: raise _explain(error, folder) from error
+    def note(entry):
+        for name, value in entry.items(): told(writer.add_scalar, name, value, entry['step'])
+    writer = told(SummaryWriter, folder, purge_step=first + 1)
+    try: yield note
+    except BaseException:
+        with contextlib.suppress(OSError): writer.close()      # what ended the training is what is told
+        raise
+    told(writer.close)

@@ -88,7 +88,7 @@ def verdict(
     against = holm(_against(values, direction, threshold, margin, image_variance), (1 - level) / 2)
     of = f'{claimed.sum()} of {len(claimed)} intervals on the claimed side'
     if claimed.all(): return 'confirmed', of
-    if against.any(): return 'contradicted', f"{of}, {against.sum()} on the other, which still holds after Holm's correction"
+    if against.any(): return 'contradicted', f"{of}, {other.sum()} on the other, {against.sum()} of them still after Holm's correction"
     return 'open', of + (f", {other.sum()} on the other, which Holm's correction does not let count" if other.any() else '')
 
 # %% ../nbs/09b_verdicts.ipynb #f5fc7525
@@ -149,8 +149,8 @@ def paired_differences(
     scale = 1 / pairs['b'] if statistic == 'relative' else 1.
     pairs['difference'] = (pairs['a'] - pairs['b']) * scale
     known = rows[rows['model'] == f'{a} - {b}']
-    exact = known[known['replicate'] == -1]
-    known = (exact if len(exact) else known).groupby(_PAIR)['image_variance'].mean()
+    own, exact = (known[over].groupby(_PAIR)['image_variance'].mean() for over in (known['replicate'] >= 0, known['replicate'] == -1))
+    known = exact.combine_first(own)
     apart = pairs['image_variance_a'] + pairs['image_variance_b']
     variance = pd.Series([known.get(tuple(pair), np.nan) for pair in pairs[_PAIR].itertuples(index=False)], index=pairs.index, dtype=float).fillna(apart)
     pairs['image_variance'] = (variance * scale**2).where(~pairs['dataset'].map(is_synthetic).astype(bool), 0.)

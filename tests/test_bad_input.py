@@ -4,13 +4,14 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
 from PIL import Image, features
 from safetensors.torch import save_file
+from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import nn
 from conftest import ROOT, little, papermill, photo, snapshot, trained, write_table
 from mtss.datasets import ImageError, TooManyUnreadable, load_dataset, read_image, with_splits
 from mtss.experiments import run_or_read_models
 from mtss.losses import check_beta, check_gamma
 from mtss.models import Backbone, BorrowedTeacher
-from mtss.runs import load_for, measure_replicate, plan, resolve, run_or_read, train_student, train_teachers
+from mtss.runs import IDENTITY, keep_rows, load_for, measure_replicate, plan, resolve, run_or_read, train_student, train_teachers
 from mtss.schema import AnnotationError, read_table
 from mtss.store import ChunkedArray, StoreError, atomic_write, store_root
 from mtss.tagger import Tagger
@@ -464,6 +465,25 @@ def full_disk(monkeypatch):
     monkeypatch.setattr(os, 'fsync', fsync)
     return lambda n: left.__setitem__(0, n)
 
+def test_rows_that_find_no_room_leave_all_files_as_they_were(tmp_path, full_disk):
+    "A table's CSV, its JSON and its samples belong together."
+    def rows(n): return pd.DataFrame([dict(dict.fromkeys(IDENTITY, 'x'), replicate=n, model='a - b', k=1, value=.1, image_variance=.1, samples=np.zeros(8, np.float16))])
+    keep_rows(tmp_path/'table.csv', rows(0), 'x', judged={})
+    before = snapshot(tmp_path)
+    for files in range(3):
+        full_disk(files)
+        with pytest.raises(StoreError) as error: keep_rows(tmp_path/'table.csv', rows(1), 'x', judged={})
+        refused(error, 'the disk is full', 'free some space')
+        assert snapshot(tmp_path) == before
+    full_disk(None)
+    assert len(keep_rows(tmp_path/'table.csv', rows(1), 'x', judged={})) == 3 and len(snapshot(tmp_path)) == len(before)
+
+def test_samples_that_are_something_else_are_refused_before_training(tmp_path, store):
+    (tmp_path/'table1_samples.parquet').write_bytes(b'cut')
+    with pytest.raises(ValueError) as error: run_or_read(tmp_path/'table1.csv', 'synthetic', 'smoke')
+    refused(error, 'table1_samples.parquet', 'not a file of samples', 'delete it')
+    assert not (store/'runs').exists()
+
 class Halves:
     "Whatever `fit` needs, in small: a line through noise."
     def __init__(self, outputs=1):
@@ -486,6 +506,19 @@ def test_a_disk_that_fills_while_training(tmp_path, full_disk):
     full_disk(None)
     log, weights = Halves().fit(tmp_path/'run')
     assert log['resumed_at'].iloc[-1] == 4
+    assert torch.equal(weights, Halves().fit(tmp_path/'undisturbed')[1])
+
+def refuse_to_write(*args, **more): raise OSError(errno.ENOSPC, 'No space left on device')
+
+@pytest.mark.parametrize('owner, function, name', [(pd.DataFrame, 'to_csv', 'log.csv'), (RecordWriter, 'write', 'tensorboard'), (RecordWriter, 'close', 'tensorboard')])
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnhandledThreadExceptionWarning')
+def test_a_disk_that_fills_while_a_log_is_written(owner, function, name, tmp_path, monkeypatch):
+    "TensorBoard's is written by a thread of its own."
+    with monkeypatch.context() as during:
+        during.setattr(owner, function, refuse_to_write)
+        with pytest.raises(StoreError) as error: Halves().fit(tmp_path/'run')
+    refused(error, f'run/{name}', 'the disk is full', 'free some space')
+    weights = Halves().fit(tmp_path/'run')[1]
     assert torch.equal(weights, Halves().fit(tmp_path/'undisturbed')[1])
 
 @pytest.mark.parametrize('beside', [False, True], ids=['empty store', 'finished store'])

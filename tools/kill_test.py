@@ -2,8 +2,8 @@
 
 A run makes an image store, trains a teacher, computes its embeddings and trains a student. In each of these phases, and while checkpoints are written,
 `kill -9` falls at moments that are spread uniformly over the phase, in training from the first checkpoint on: a run is killed and started, again and again, each time further on,
-and then comes to its end. So it does where the disk is full from some write on (each further write fails as it does there), where that is once in a twentieth of the run's writes,
-and where two processes want the same run and one of them, drawn by lot, is killed and started again. The script stops with an error where one of these does not hold:
+and then comes to its end. So it does where the disk is full from some write on (making a file safe, a row of a log and TensorBoard's entries fail as they do there), once in a twentieth of the run's writes,
+and where two processes want the same run and the one that trains is killed and started again. The script stops with an error where one of these does not hold:
 
 - a start goes on from the last checkpoint, and repeats no more steps than lie between two of them; after a kill in training that is never the beginning
 - a start makes no chunk of an array again that was safely there (an image whose digest was lost is decoded again: one chunk of images)
@@ -45,9 +45,11 @@ def words(store, process):
 
 def work(table, preset, store, phase, at, after, inside, again):
     """What a process does. It is killed some seconds `after` its phase has come to `at`; `inside` is 1 within the phase, `again` counts chunks.
-    In the phase of the full disk nothing can be written from its `at`-th write on."""
+    In the phase of the full disk it is full from its `at`-th write on.
+    """
     said = os.open(words(store, os.getpid()), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2): os.dup2(said, stream)
+    from tensorboard.summary.writer.record_writer import RecordWriter
     from mtss import datasets, runs, training
     from mtss.store import ChunkedArray
     moments, timers = [], []
@@ -65,10 +67,11 @@ def work(table, preset, store, phase, at, after, inside, again):
         plain = getattr(owner, function)
         def wrapped(*args, **more):
             name = name_of(*args)
-            if name == phase: inside.value += 1
+            mine = name == phase or phase == 'two processes' and name in TRAINING
+            inside.value += mine
             if before: moment(name, before(*args, **more))
             try: result = plain(*args, **more)
-            finally: inside.value -= name == phase
+            finally: inside.value -= mine
             if behind: moment(name, behind(*args, **more))
             return result
         setattr(owner, function, wrapped)
@@ -77,7 +80,8 @@ def work(table, preset, store, phase, at, after, inside, again):
     def chunk(chunks, start, _):
         again.value += start // chunks.chunk in chunks.done()
         return start
-    wrap(os, 'fsync', lambda *_: 'full disk', before=lambda *_: sum(name == 'full disk' for name, *_ in moments))
+    for owner, function in (os, 'fsync'), (pd.DataFrame, 'to_csv'), (RecordWriter, 'write'):
+        wrap(owner, function, lambda *_: 'full disk', before=lambda *_, **__: sum(name == 'full disk' for name, *_ in moments))
     wrap(datasets, 'image_store', lambda *_: 'images')
     wrap(runs, 'embed_views', lambda *_: 'embeddings')
     wrap(runs, 'fit', lambda objective, batches, schedule, folder, *_: kind(folder))
@@ -158,20 +162,28 @@ def disturb(phase, context, kills, table, preset, undisturbed, store, chance):
     return row
 
 def two_at_once(context, kills, table, preset, undisturbed, store, chance):
-    "Two processes want the same run, and one of them is killed and started again and again, at moments spread over the time of a run; a row of the table."
-    def another(): return begin(context, table, preset, store, None, 0, 0.)[0]
+    "Two processes want the same run, and the one that trains is killed and started again and again, at moments spread over the time of a run; a row of the table."
+    def another(): return begin(context, table, preset, store, 'two processes', float('inf'), 0.)[:2]
     shutil.copytree(undisturbed/'images', store/'images')
     times = [then for name, _, then in json.loads(undisturbed.with_suffix('.json').read_text()) if name in TRAINING]
     pair, ended, waited, killed, begun = [another(), another()], [], 0, 0, time.monotonic()
     for n in range(kills):
-        time.sleep(max(0, begun + (times[-1] - times[0]) * (n + chance.random()) / kills - time.monotonic()))
-        one = pair.pop(chance.randrange(2))
+        time.sleep(max(0, begun + .9 * (times[-1] - times[0]) * (n + chance.random()) / kills - time.monotonic()))
+        # until one trains and has a checkpoint; or both have come to their end
+        while not (any(inside.value for _, inside in pair) and list(store.glob('runs/*/checkpoint.safetensors'))) and any(one.is_alive() for one, _ in pair): time.sleep(.01)
+        pair.sort(key=lambda one: one[1].value)
+        one, inside = pair.pop()
+        trained = inside.value > 0
         one.kill()
         one.join()
-        killed += one.exitcode == -signal.SIGKILL
+        killed += trained and one.exitcode == -signal.SIGKILL
         ended.append(one)
-        pair.append(another())
+        other = pair[0][0]
+        if other.is_alive(): os.kill(other.pid, signal.SIGSTOP)     # it holds still while files are looked at
         read_all(store)
+        if other.is_alive(): os.kill(other.pid, signal.SIGCONT)
+        pair.append(another())
+    pair = [one for one, _ in pair]
     for one in pair: one.join()
     went_on, most = 0, 0
     for one in ended + pair:
@@ -180,12 +192,13 @@ def two_at_once(context, kills, table, preset, undisturbed, store, chance):
         waited += 'waiting: another process' in said
     for run, log in read_all(store)[0].items():
         every, reached = json.loads((store/'runs'/run/'config.json').read_text())['schedule']['checkpoint_every'], 0
-        for number, rows in log.groupby('start'):
+        starts = [rows for _, rows in log.groupby((log['step'].diff().fillna(-1) <= 0).cumsum() + log['start'].diff().fillna(0).ne(0).cumsum())]
+        assert len(starts) <= len(ended + pair), f'two processes: both trained {run}'         # each has its rows one after another
+        for rows in starts:
             begun_at = rows['resumed_at'].iloc[0]
-            assert rows['step'].is_monotonic_increasing and rows['step'].iloc[0] > begun_at, f'two processes: both trained {run}'
-            assert begun_at % every == 0 and reached - begun_at <= every, f'two processes: {run} went from {reached} to {begun_at}'
+            assert begun_at % every == 0 and rows['step'].iloc[0] > begun_at and reached - begun_at <= every, f'two processes: {run} went from {reached} to {begun_at}'
             went_on, most, reached = went_on + (begun_at > 0), max(most, reached - begun_at), rows['step'].iloc[-1]
-    assert waited, 'two processes: neither waited'
+    assert waited and (went_on or not killed), f'two processes: {waited} waited, {went_on} went on from a checkpoint'
     same(store, undisturbed)
     return dict(phase='two processes', inside=killed, outside=kills - killed, runs=1, went_on=int(went_on), most_again=int(most), unit='steps')
 
