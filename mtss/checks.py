@@ -123,6 +123,7 @@ def _type_findings(
                              'ok' if judged >= FEW_LABELS else 'look', f'with {judged} labels an accuracy is known to ± {min(50, 98 / max(judged, 1)**.5):.0f} points: label more of test before you trust it'))
         rows.append(_finding(f'{name}: classes', f"{len(counts)}; {len(small)} with fewer than {FEW_IMAGES} images" + (f", such as {', '.join(small['class'].iloc[::-1][:3])}" if len(small) else ''),
                              f'{FEW_IMAGES} images each', 'look' if len(small) else 'ok', 'label more of them, or join them to a similar class'))
+        if len(small) == len(counts) > 20: rows.append(_finding(f'{name}: classes', f'{len(counts)}, none with {FEW_IMAGES} images to learn from', 'classes that several images share', 'wrong', 'this looks like a name or a number, not like an attribute: name the columns that are attribute types (types)'))
         if len(counts) > 40: rows.append(_finding(f'{name}: classes', f'{len(counts)}', '40, which is how many are trained', 'look', 'the others are never learned, as in the paper: join small classes to similar ones, or split the column in two'))
     return rows
 

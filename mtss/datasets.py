@@ -222,7 +222,7 @@ def image_store(
     unreadable = {int(n): why for n, why in unreadable.items()}
     if len(unreadable) > max_unreadable * len(files):
         listed = '\n  - '.join(f'{images[n]}: {why}' for n, why in list(unreadable.items())[:20])
-        raise TooManyUnreadable(f'{len(unreadable)} of {len(files)} images in {root.name} cannot be read, more than the share of {max_unreadable:.0%} that may be left out. '
+        raise TooManyUnreadable(f'{len(unreadable)} of {len(files)} images in {root} cannot be read, more than the share of {max_unreadable:.0%} that may be left out. Paths are relative to that folder, with / between folders. '
                                 f'Mend or remove them, or raise max_unreadable:\n  - {listed}')
     digests = digests.array()
     return pixels.array() if pixels else FromFiles(root, images, boxes, size, digests), digests, unreadable
@@ -411,7 +411,11 @@ def load_annotations(
     if name.startswith('synthetic'): name = f'photos in {name}'     # that name is taken: its replicates draw their test set anew
     table = read_table(path)
     dealt = 'split' not in table      # then nobody can be asked to move rows from one split to another
-    data = from_table(with_splits(table, types), path.parent, name, path.name, image_size, types, max_unreadable, store, boxes, decode_ahead, strict=not dealt)
+    try: data = from_table(with_splits(table, types), path.parent, name, path.name, image_size, types, max_unreadable, store, boxes, decode_ahead, strict=not dealt)
+    except AnnotationError as error:
+        others = [problem for problem in error.problems if not problem.startswith("column 'split'")]
+        if dealt and others: raise AnnotationError(error.source, others) from None      # there is no such column: how splits were dealt follows from the rest
+        raise
     for doubt in doubts(data.schema): print(f'{path.name}: {doubt}', file=sys.stderr)
     return data
 
@@ -496,6 +500,7 @@ def load_dataset(
 ) -> Dataset:
     "A dataset by name or path. Raises `ValueError` for a source or an option that does not exist, and what the reader raises."
     name = str(source)
+    if isinstance(options.get('types'), str): raise ValueError(f"types='{options['types']}': give a list, such as {options['types'].split(',')}")
     if name in SOURCES: reader, first = SOURCES[name], []
     elif name.lower().endswith(('.csv', '.parquet', '.pq')): reader, first = load_annotations, [source]
     else: raise ValueError(f"unknown dataset '{name}': give one of {', '.join(SOURCES)}, or the path of an annotation table (.csv or .parquet)")

@@ -51,8 +51,11 @@ def too_few(
     points:float=10.,      # the half interval of R@1 from which on a number is not trusted
 ) -> list[str]:            # a sentence for each such type
     "The types whose numbers cannot be trusted, in plain words."
-    half = report['± R@1'].combine(98 / report['labels'].clip(lower=1)**.5, max)
-    return [f"{name}: {row['labels']:.0f} labels in test are too few: R@1 = {row['R@1']:.0f} could as well be {max(0, row['R@1'] - half[name]):.0f} or {min(100, row['R@1'] + half[name]):.0f}. Label more photos of test."
+    labels = report['labels'].clip(lower=1)
+    half = report['± R@1'].combine(98 / labels**.5, max)
+    middle, wide = wilson(report['R@1'] / 100 * labels, labels)
+    low, high = (100 * (middle - wide)).fillna(0), (100 * (middle + wide)).fillna(100)
+    return [f"{name}: {row['labels']:.0f} labels in test are too few: R@1 = {row['R@1']:.0f} could as well be {low[name]:.0f} or {high[name]:.0f}. Label more photos of test."
             for name, row in report.iterrows() if not half[name] < points]
 
 # %% ../nbs/08b_reports.ipynb #7c32da65
@@ -60,7 +63,7 @@ def no_better(
     report:pd.DataFrame,   # of `type_report`
 ) -> list[str]:            # a sentence for each such type
     "The types for which answering the commonest class, whatever the photo, is as good."
-    return [f"{name}: R@1 = {row['R@1']:.0f} is not above the {row['commonest R@1']:.0f} of always answering the commonest class. Do not use its answers yet: label more photos, or train longer (a larger preset)."
+    return [f"{name}: R@1 = {row['R@1']:.0f} (± {row['± R@1']:.0f}) is not surely above the {row['commonest R@1']:.0f} of always answering the commonest class. Do not use its answers yet: label more photos, or train longer (a larger preset)."
             for name, row in report.iterrows() if not row['R@1'] - row['± R@1'] > row['commonest R@1']]
 
 # %% ../nbs/08b_reports.ipynb #20f61460

@@ -83,7 +83,7 @@ def read_table(
     "Read an annotation table. Raises `AnnotationError` where the file cannot be read."
     path = Path(path)
     def failed(*reasons): return AnnotationError(path.name, list(reasons))
-    if not path.is_file(): raise failed(f'there is no file {path}: give the path of a .csv or .parquet file')
+    if not path.is_file(): raise failed(f'there is no file {path.absolute()}: give the path of a .csv or .parquet file')
     if path.suffix.lower() in ('.parquet', '.pq'):
         try: table = pd.read_parquet(path)
         except (OSError, ValueError) as error: raise failed(f'{error}: is this really a parquet file?') from None
@@ -222,7 +222,7 @@ def _check_types(
             if not any(values[code] for code in np.unique(codes[(table['split'] == split).to_numpy()])) and (table['split'] == split).any():
                 problems.append(f"column '{name}': no label in the rows of split {split}: label more, move some labeled rows there (in a column split, if the table has none yet), or leave the column out")
         if len(cells) > 20 and len(cells) > .8 * len(table):
-            problems.insert(0, f"column '{name}': {len(cells)} different values in {len(table)} rows look like a name or a number, not like classes: remove the column, or name those that are attribute types by types=[…]")
+            problems.insert(0, f"column '{name}': {len(cells)} different values in {len(table)} rows look like a name or a number, not like classes: remove the column, or name those that are attribute types (types=[…]; to a notebook -p types category,pattern)")
         if len(trained) < 2:
             found = f"only the class '{next(iter(trained))}'" if trained else 'no class'
             problems.append(f"column '{name}': {found} in the rows of split train: a type needs at least two classes; fill in more, or remove the column")

@@ -465,6 +465,19 @@ def full_disk(monkeypatch):
     monkeypatch.setattr(os, 'fsync', fsync)
     return lambda n: left.__setitem__(0, n)
 
+def test_types_in_one_text_are_not_taken_letter_by_letter(tmp_path):
+    with pytest.raises(ValueError) as error: load_dataset(write_table(tmp_path/'photos'), types='category,pattern')
+    refused(error, "types='category,pattern'", "give a list, such as ['category', 'pattern']")
+
+def test_splits_that_were_dealt_are_not_blamed(tmp_path):
+    "A column of prices leaves no photo to `val`; there is no column `split` to mend."
+    path = write_table(tmp_path/'photos')
+    table = pd.read_csv(path, dtype=str, keep_default_na=False).drop(columns='split')
+    table.assign(price=[f'{n}.99' for n in range(len(table))]).to_csv(path, index=False)
+    with pytest.raises(AnnotationError) as error: load_dataset(path)
+    refused(error, "column 'price'", 'look like a name or a number', '-p types')
+    assert "column 'split'" not in str(error.value)
+
 def test_rows_that_find_no_room_leave_all_files_as_they_were(tmp_path, full_disk):
     "A table's CSV, its JSON and its samples belong together."
     def rows(n): return pd.DataFrame([dict(dict.fromkeys(IDENTITY, 'x'), replicate=n, model='a - b', k=1, value=.1, image_variance=.1, samples=np.zeros(8, np.float16))])

@@ -60,12 +60,23 @@ def test_a_slip_is_named_before_anything_is_done(tmp_path, given, message):
     done = papermill('80_your_data.ipynb', tmp_path/'page.ipynb', tmp_path/'store', check=False, **dict(preset='smoke', out=tmp_path/'out') | given)
     assert done.returncode and message in done.stderr and not snapshot(tmp_path/'store') and not snapshot(tmp_path/'out')
 
+def test_a_table_of_ones_own_is_not_written_over(tmp_path):
+    "The page writes files of these names itself; a table that was looked through may have one of them."
+    table = write_table(tmp_path/'shop').rename(tmp_path/'shop/tagged.csv')
+    before = snapshot(tmp_path)
+    done = papermill('80_your_data.ipynb', tmp_path/'page.ipynb', tmp_path/'store', check=False, preset='smoke', data=table, out=tmp_path/'shop')
+    assert done.returncode and 'would take the place of your table: give another folder' in done.stderr
+    assert {path: content for path, content in snapshot(tmp_path).items() if path in before} == before
+
 def test_a_photo_is_asked_about(tour, tmp_path):
     folder, _ = tour
     photo = folder/'out/shop_smoke/00003.jpg'
     papermill('22_query.ipynb', tmp_path/'page.ipynb', tmp_path/'store', image=photo, tagger=folder/'out/tagger.safetensors')
     papermill('22_query.ipynb', tmp_path/'test.ipynb', folder/'store', preset='smoke', gamma='tune', queries=2)
     assert 'a true class is at place' in said(tmp_path/'test.ipynb') and not snapshot(tmp_path/'store')
+    (tmp_path/'text.jpg').write_text('no picture')
+    done = papermill('22_query.ipynb', tmp_path/'text.ipynb', tmp_path/'store', check=False, image=tmp_path/'text.jpg', tagger=folder/'out/tagger.safetensors')
+    assert done.returncode and 'text.jpg: this is not an image' in done.stderr
     done = papermill('22_query.ipynb', tmp_path/'none.ipynb', tmp_path/'store', check=False, tagger=folder/'out/tagger.safetensors')
     assert done.returncode and 'give it an image' in done.stderr
 
