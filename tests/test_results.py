@@ -2,12 +2,13 @@
 import csv, dataclasses, json, random
 import numpy as np, pandas as pd, pytest, torch
 from scipy import stats
-from conftest import ROOT, little, snapshot
+from conftest import ROOT, little, snapshot, write_table
+from mtss.datasets import load_dataset
 from mtss.experiments import wanted_rows
-from mtss.runs import COLUMNS, IDENTITY, KS, configuration_key, gather_rows, judge_scores, keep_rows, load_for, measure_replicate, missing_replicates, over_replicates, provenance, read_rows, read_samples, resolve, samples_of, teacher_scores, train_teachers
+from mtss.runs import COLUMNS, IDENTITY, KS, configuration_key, gather_rows, judge_scores, keep_rows, load_for, measure_replicate, missing_replicates, over_replicates, plan, provenance, read_rows, read_samples, resolve, samples_of, teacher_scores, train_teachers
 from mtss.metrics import variance_over_images
 from mtss.schema import Schema
-from mtss.verdicts import read_claims
+from mtss.verdicts import paired_differences, read_claims
 
 def rows_of_results():
     "Every committed file of rows."
@@ -103,6 +104,22 @@ def test_rows_are_gathered_in_any_order_to_the_same_file(lost, tmp_path):
     first, second = gather_rows(tmp_path/'first/table.csv', parts), gather_rows(tmp_path/'second/table.csv', parts[::-1])
     assert (tmp_path/'first/table.csv').read_bytes() == (tmp_path/'second/table.csv').read_bytes()
     assert first.loc[first['replicate'] == -1, 'value'].round(6).tolist() == ([] if lost else [.02]) and len(second) == 5 + (not lost)
+
+def test_one_type_without_samples_keeps_the_variance_of_its_replicates():
+    "The other type has that of the mean."
+    rows = [dict(dict.fromkeys(IDENTITY, 'x'), dataset='photos', attribute_type=kind, metric='R', k=1, model=model, replicate=n, value=.5, image_variance=.02)
+            for kind in ('category', 'sleeve') for n in range(2) for model in ('a', 'b', 'a - b')]
+    mean = dict(rows[-1], attribute_type='category', model='a - b', replicate=-1, image_variance=.01)
+    found = paired_differences(pd.DataFrame([*rows, mean], columns=COLUMNS), 'a', 'b', 'R', 1).groupby('attribute_type')['image_variance'].agg(['min', 'max'])
+    assert found.loc['category'].tolist() == [.01, .01] and found.loc['sleeve'].tolist() == [.02, .02]
+
+def test_the_plan_knows_which_images_are_there(tmp_path):
+    "Photos were decoded when their table was read; garments may have been drawn by another process."
+    def there(data): return plan(data, preset=little(), store=tmp_path/'store').set_index('step').loc['images', 'in the store']
+    assert there(load_dataset(write_table(tmp_path/'photos'), image_size=16, store=tmp_path/'store'))
+    assert not there(load_for('synthetic', little(), store=tmp_path/'store'))
+    load_for('synthetic', little(), store=tmp_path/'store').pixels
+    assert there(load_for('synthetic', little(), store=tmp_path/'store'))
 
 def test_claims_can_be_read():
     claims = read_claims(ROOT/'results/claims.csv')

@@ -60,13 +60,24 @@ def test_a_slip_is_named_before_anything_is_done(tmp_path, given, message):
     done = papermill('80_your_data.ipynb', tmp_path/'page.ipynb', tmp_path/'store', check=False, **dict(preset='smoke', out=tmp_path/'out') | given)
     assert done.returncode and message in done.stderr and not snapshot(tmp_path/'store') and not snapshot(tmp_path/'out')
 
-def test_a_table_of_ones_own_is_not_written_over(tmp_path):
+@pytest.mark.parametrize('name', ['tagged.csv', 'tomorrow.csv'])
+def test_a_table_of_ones_own_is_not_written_over(name, tmp_path):
     "The page writes files of these names itself; a table that was looked through may have one of them."
-    table = write_table(tmp_path/'shop').rename(tmp_path/'shop/tagged.csv')
+    table = write_table(tmp_path/'shop').rename(tmp_path/'shop'/name)
     before = snapshot(tmp_path)
     done = papermill('80_your_data.ipynb', tmp_path/'page.ipynb', tmp_path/'store', check=False, preset='smoke', data=table, out=tmp_path/'shop')
     assert done.returncode and 'would take the place of your table: give another folder' in done.stderr
     assert {path: content for path, content in snapshot(tmp_path).items() if path in before} == before
+
+def test_numbers_of_articles_are_not_taken_for_an_attribute(tmp_path):
+    "Two photos of each: too few different values to be refused as a name."
+    path = write_table(tmp_path/'shop')
+    table = pd.read_csv(path, dtype=str, keep_default_na=False).drop(columns='split')
+    table.assign(sku=[f'A{n // 2}' for n in range(len(table))]).to_csv(path, index=False)
+    found = check_dataset(path)
+    wrong = found[(found['check'] == 'sku: classes') & (found['verdict'] == 'wrong')]
+    assert len(wrong) == 1 and 'a name or a number' in wrong['what to do'].item()
+    assert not ((found['check'] == 'category: classes') & (found['verdict'] == 'wrong')).any()
 
 def test_a_photo_is_asked_about(tour, tmp_path):
     folder, _ = tour
