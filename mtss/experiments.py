@@ -14,7 +14,7 @@ from .datasets import Dataset
 from .losses import focal_loss_of
 from .metrics import Evaluation, label_ranks, metric_rows, pool
 from .models import Student, Teacher
-from .runs import (COLUMNS, GAMMAS, KS, WITH_SAMPLES, Preset, configuration_key, difference_rows, judge_scores, keep_rows, load_for, origin_of, project_root, provenance, read_rows, read_samples, replicate_numbers, resolve, results_folder, teacher_keys,
+from .runs import (COLUMNS, COMPARED, GAMMAS, KS, WITH_SAMPLES, Preset, configuration_key, difference_rows, judge_scores, keep_rows, load_for, origin_of, project_root, provenance, read_rows, read_samples, replicate_numbers, resolve, results_folder, teacher_keys,
                        tagger_scores, teacher_scores, labels_of_test, train_classifiers, train_multi_label, train_student, train_teachers, tune_gamma, _started)
 from .store import content_key
 from .synthetic import DOMAINS
@@ -111,13 +111,14 @@ class Replicate:
         model,                   # a `Tagger`, networks by attribute type, or a multi-label network
         on:Dataset|None=None,    # whose `test` judges; None: the replicate's data
         parts:dict|None=None,    # {name: bool, N}: parts of the N images of `test` that are judged by themselves as well, their types pooled
+        resample:bool=False,     # mAP in bootstrap samples as well, for its difference from another model's
     ) -> dict:                   # {truth: {attribute type: Evaluation}}, and 'all' types pooled; truth is 'clean' (where it is known) or 'observed'
         "How good a model is."
         data = self.data if on is None else on
         if isinstance(model, Tagger): data = data.only(*model.schema.names)
         elif isinstance(model, dict): data = data.only(*model)
         scores = self._scores(model, data)
-        return {truth: judge_scores(data, scores, truth) | {name: Evaluation(pool([label_ranks(scores[kind][part], labels[kind][part]) for kind in labels]), KS) for name, part in (parts or {}).items()}
+        return {truth: judge_scores(data, scores, truth, resample) | {name: Evaluation(pool([label_ranks(scores[kind][part], labels[kind][part]) for kind in labels]), KS) for name, part in (parts or {}).items()}
                 for truth, labels in _judges(data).items()}
 
     def judge_classes(self,
@@ -169,6 +170,7 @@ def run_or_read_models(
     preset:str='tiny',         # how large
     replicates:int|list[int]=1,  # how many are wanted, or which
     pairs:list=(),             # pairs of such models that a claim compares: on a real set their differences get rows of their own, with the variance over the images
+    measures=COMPARED,         # of these differences, see `difference_rows`
     settings:dict=None,        # see `experiment_key`
     called:str|None=None,      # the data set's name in the rows, where it is a pair of them or the like; None: its own
     store:str|Path|None=None,  # see `mtss.store.store_root`
@@ -189,7 +191,7 @@ def run_or_read_models(
         identity = dict(dataset=called, preset=preset, key=key, replicate=n)
         new = [row for (model, gamma, beta), by_truth in judged.items() for truth, by_type in by_truth.items() for kind, values in by_type.items()
                for row in metric_rows(values, **identity, model=model, gamma=gamma, beta=beta, attribute_type=kind, truth=truth)]
-        if data.fixed_test: new += difference_rows({model: by_truth['observed'] for model, by_truth in judged.items()}, pairs, **identity, truth='observed')
+        if data.fixed_test: new += difference_rows({model: by_truth['observed'] for model, by_truth in judged.items()}, pairs, measures, **identity, truth='observed')
         rows = keep_rows(path, pd.DataFrame(new, columns=WITH_SAMPLES if data.fixed_test else COLUMNS), ', '.join(' '.join(filter(None, model)) for model in judged), judged=provenance(),
                          settings=dataclasses.asdict(size) | settings, data=repr(data), classes={kind.name: len(kind) for kind in data.schema}, **origin_of(replicate.records.values()))
     return rows[rows['key'] == key].assign(dataset=called).reset_index(drop=True)

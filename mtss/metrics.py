@@ -15,8 +15,8 @@ from . import draws
 from .models import cosine_scores
 
 # %% auto #0
-__all__ = ['LabelRanks', 'label_ranks', 'Counts', 'count', 'count_hits', 'f1_ceiling', 'class_recall', 'metrics', 'pool',
-           'average_precision', 'Evaluation', 'evaluate_scores', 'evaluate', 'prior_scores', 'class_table',
+__all__ = ['SAMPLES', 'LabelRanks', 'label_ranks', 'Counts', 'count', 'count_hits', 'f1_ceiling', 'class_recall', 'metrics',
+           'pool', 'average_precision', 'Evaluation', 'evaluate_scores', 'evaluate', 'prior_scores', 'class_table',
            'metric_rows', 'bootstrap_samples', 'variance_over_images', 'reliability']
 
 # %% ../nbs/06_metrics.ipynb #3a4632bf
@@ -178,16 +178,24 @@ def pool(
                   np.concatenate([p.class_hits for p in parts], axis=1), histogram)
 
 # %% ../nbs/06_metrics.ipynb #73d31479
+def _share(
+    part,        # array or number
+    whole,       # of the same shape
+) -> np.ndarray:
+    "part / whole; NaN where there is nothing to share."
+    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
+
 def _average_precision(
     scores:np.ndarray,   # N, float
     labels:np.ndarray,   # N, bool
-) -> float:              # in [0, 1]; NaN without a label
+    copies=1.,           # how often each image counts; samples × N: in each of several bootstrap samples
+) -> np.ndarray:         # in [0, 1], one number, or one per sample; NaN without a label
     "Average precision of one class."
-    if not labels.any(): return float('nan')
     order = np.argsort(-scores)
-    scores, hits = scores[order], np.cumsum(labels[order])
+    scores, copies = scores[order], np.broadcast_to(copies, (*np.shape(copies)[:-1], len(order)))[..., order].astype(float)
     last = np.append(np.flatnonzero(scores[1:] != scores[:-1]), len(scores) - 1)     # the last of each group of equals
-    return float((np.diff(hits[last], prepend=0) * hits[last] / (last + 1)).sum() / hits[-1])
+    hits, above = np.cumsum(copies * labels[order], axis=-1)[..., last], np.cumsum(copies, axis=-1)[..., last]
+    return _share(np.nansum(_share(np.diff(hits, prepend=0, axis=-1) * hits, above), axis=-1), hits[..., -1])
 
 # %% ../nbs/06_metrics.ipynb #bfe492c7
 def average_precision(
@@ -204,8 +212,9 @@ class Evaluation(dict):
         ranks:LabelRanks,                                   # of all labels
         ks=(1, 3, 5),                                       # the k asked for
         class_average_precision:np.ndarray|None=None,       # C, or None
+        mAP_samples:np.ndarray|None=None,                   # mAP in bootstrap samples of the images, see `bootstrap_samples`; or None
     ):
-        self.ranks, self.counts, self.class_average_precision = ranks, count(ranks, ks), class_average_precision
+        self.ranks, self.counts, self.class_average_precision, self.mAP_samples = ranks, count(ranks, ks), class_average_precision, mAP_samples
         super().__init__(metrics(self.counts))
         if class_average_precision is not None: self['mAP'] = _mean(class_average_precision)
 
@@ -216,7 +225,8 @@ def _columns(
     scores:Callable[[slice, slice], np.ndarray|Tensor],  # a range of images, a range of classes → their scores
     labels,             # N × C
     chunk:int,          # images at a time
-) -> np.ndarray:        # C
+    copies=1.,          # see `_average_precision`
+) -> np.ndarray:        # C, or C × samples
     "Average precision of each class, a block of classes at a time."
     images, classes = labels.shape
     by_column = labels.tocsc() if sparse.issparse(labels) else labels
@@ -227,7 +237,7 @@ def _columns(
         for n in range(0, images, chunk): kept[:, n:n + chunk] = np.asarray(torch.as_tensor(scores(slice(n, n + chunk), block)).cpu()).T
         truth = by_column[:, block]
         truth = truth.toarray() if sparse.issparse(truth) else np.asarray(truth)
-        values += [_average_precision(s, l) for s, l in zip(kept, truth.T.astype(bool))]
+        values += [_average_precision(s, l, copies) for s, l in zip(kept, truth.T.astype(bool))]
     return np.array(values)
 
 # %% ../nbs/06_metrics.ipynb #06f2a8ed
@@ -237,6 +247,7 @@ def evaluate_scores(
     ks=(1, 3, 5),                 # whole numbers of at least 1
     chunk:int=2048,               # images at a time
     average_precision:bool=True,  # mAP as well: takes longer
+    resample:bool=False,          # mAP in bootstrap samples as well: takes much longer, and 10 KB for each image while it does
 ) -> Evaluation:
     "All metrics of one attribute type from scores that are at hand or can be computed. Raises `ValueError` for scores and labels of different shapes, without an image, and for ks as `count` does."
     images, classes = labels.shape
@@ -248,7 +259,8 @@ def evaluate_scores(
     if not parts: raise ValueError('nothing to evaluate: give at least one image')
     image = np.concatenate([part.image + np.int32(n * chunk) for n, part in enumerate(parts)])
     ranks = LabelRanks(image, np.concatenate([p.label for p in parts]), np.concatenate([p.rank for p in parts]), images, classes)
-    return Evaluation(ranks, ks, _columns(scores, labels, chunk) if average_precision else None)
+    samples = [_mean(one) for one in _columns(scores, labels, chunk, _copies(0, np.arange(images), SAMPLES).T).T] if resample else None
+    return Evaluation(ranks, ks, _columns(scores, labels, chunk) if average_precision else None, np.array(samples) if resample else None)
 
 # %% ../nbs/06_metrics.ipynb #ab638f39
 @torch.no_grad()
@@ -328,25 +340,25 @@ def _resampled(
     for n in range(0, images, chunk):
         copies = _copies(seed, np.arange(n, min(n + chunk, images)), times)
         total += np.stack([hits[:, n:n + chunk] @ copies, labels[:, n:n + chunk] @ copies]); drawn += copies.sum(0)
-    (hits, labels), predictions = total, k * ranks.types * drawn
-    def share(part, whole): return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)      # of few images a sample may have none
-    if metric == 'P': return share(hits[0], predictions)
-    if metric == 'F1': return share(2 * hits[0], labels[0] + predictions)
-    recall = share(hits, labels)
-    return share(np.nansum(recall, axis=0), (labels > 0).sum(0).astype(float))
+    (hits, labels), predictions = total, k * ranks.types * drawn        # of few images a sample may have none
+    if metric == 'P': return _share(hits[0], predictions)
+    if metric == 'F1': return _share(2 * hits[0], labels[0] + predictions)
+    return _share(np.nansum(_share(hits, labels), axis=0), (labels > 0).sum(0))
 
 # %% ../nbs/06_metrics.ipynb #574abcbf
+SAMPLES = 400    # of a bootstrap
+
 def bootstrap_samples(
     ranks:LabelRanks,
     metric:str,         # 'R@k', 'P@k', 'F1@k' or 'balanced_accuracy'
     minus:LabelRanks|None=None,  # the opponent's, of the same images; None: the metric itself
-    times:int=400,      # bootstrap samples
+    times:int=SAMPLES,  # bootstrap samples
     seed:int=0,         # the same for all that is to be compared
 ) -> np.ndarray:        # one number per sample; NaN where a sample has nothing to judge
-    "A metric, or its difference between two models, in bootstrap samples of the images. Raises `ValueError` for a metric that has no bootstrap."
+    "A metric, or its difference between two models, in bootstrap samples of the images; those of mAP, which asks for all scores, are made by `evaluate_scores`. Raises `ValueError` for another metric."
     name, _, k = metric.partition('@')
     if name not in ('R', 'P', 'F1', 'balanced_accuracy') or (name != 'balanced_accuracy') != k.isdigit():
-        raise ValueError(f"no bootstrap for '{metric}'; known: R@k, P@k, F1@k, balanced_accuracy")
+        raise ValueError(f"no bootstrap for '{metric}'; known: R@k, P@k, F1@k, balanced_accuracy, and mAP by evaluate_scores(…, resample=True)")
     def values(ranks): return _resampled(ranks, name, int(k or 1), times, seed)
     return values(ranks) if minus is None else values(ranks) - values(minus)
 

@@ -29,13 +29,13 @@ from .training import (CheckpointError, CrossEntropyObjective, Schedule, Student
                            embed, embed_views, fit, load_tensors, processes, save_tensors, val_f1)
 
 # %% auto #0
-__all__ = ['PRESETS', 'SAME_BITS', 'GAMMAS', 'IDENTITY', 'COLUMNS', 'WITH_SAMPLES', 'KS', 'Preset', 'resolve', 'load_for',
-           'training_code', 'project_root', 'provenance', 'run_or_load', 'train_teachers', 'as_long_as_student',
-           'train_classifiers', 'train_multi_label', 'tune_gamma', 'teacher_keys', 'train_student', 'tagger_scores',
-           'teacher_scores', 'plan', 'configuration_key', 'labels_of_test', 'judge_scores', 'replicate_numbers',
-           'check_run', 'origin_of', 'measure_replicate', 'difference_rows', 'read_rows', 'results_folder',
-           'samples_of', 'read_samples', 'over_replicates', 'keep_rows', 'missing_replicates', 'run_or_read',
-           'gather_rows', 'check_parameters']
+__all__ = ['PRESETS', 'SAME_BITS', 'GAMMAS', 'IDENTITY', 'COLUMNS', 'WITH_SAMPLES', 'KS', 'COMPARED', 'Preset', 'resolve',
+           'load_for', 'training_code', 'project_root', 'provenance', 'run_or_load', 'train_teachers',
+           'as_long_as_student', 'train_classifiers', 'train_multi_label', 'tune_gamma', 'teacher_keys',
+           'train_student', 'tagger_scores', 'teacher_scores', 'plan', 'configuration_key', 'labels_of_test',
+           'judge_scores', 'replicate_numbers', 'check_run', 'origin_of', 'measure_replicate', 'difference_rows',
+           'read_rows', 'results_folder', 'samples_of', 'read_samples', 'over_replicates', 'keep_rows',
+           'missing_replicates', 'run_or_read', 'gather_rows', 'check_parameters']
 
 # %% ../nbs/09_runs.ipynb #4bea5ad7
 @dataclass(frozen=True)
@@ -428,7 +428,8 @@ def _check_fit(
 def _check_data(
     data:Dataset, preset:Preset,
 ) -> None:
-    "Raise `ValueError`, before anything is trained, where the images are too few or too small for the preset."
+    "Raise, before anything is trained, `TypeError` for what is no dataset, and `ValueError` where the images are too few or too small for the preset."
+    if not isinstance(data, Dataset): raise TypeError(f'{str(data)!r:.100} is not a dataset: give what load_for({str(data)!r:.100}, preset) returns')
     if data.image_size < preset.view_size:
         raise ValueError(f"{data.name}: its images were stored at {data.image_size} px, the preset looks at {preset.view_size}: load it by load_for(…, preset), or with image_size={preset.view_size}")
     images, batch = len(data.rows('train', 'unlabeled')), preset.student.batch
@@ -446,11 +447,11 @@ def train_student(
 ) -> Tagger:
     "The student of all teachers, trained or found, with its confidence calibrated on `val`. Raises `TypeError` or `ValueError` for β or preset, and what training raises."
     preset, device = resolve(preset), _device()
+    _check_data(data, preset)
     if set(teachers) != set(data.schema.names):
         raise ValueError(f"teachers for {', '.join(teachers)}, but the schema has {', '.join(data.schema.names)}: give one teacher for each attribute type")
     teachers = {name: teachers[name].to(device) for name in data.schema.names}
     _check_fit(data, teachers)
-    _check_data(data, preset)
     beta = check_beta(beta)
     config = _student_config(data, preset, seed, beta, teacher_keys(teachers)) | (dict(seen=seen.key) if seen else {})
     if seen and not config['views']: raise ValueError("where student and teachers look at different pixels, the teachers' embeddings have to be kept: give the preset kept_embeddings, such as 40000")
@@ -605,9 +606,10 @@ def judge_scores(
     data:Dataset,               # gives the truth
     scores:dict[str, Tensor],   # {attribute type: N × C} for the rows of `test`
     truth:str='clean',          # 'clean' or 'observed'
+    resample:bool=False,        # mAP in bootstrap samples as well
 ) -> dict[str, Evaluation]:     # {attribute type: its metrics}, and 'all' types pooled
     "All metrics of one model on `test`."
-    found = {name: evaluate_scores(scores[name], labels_of_test(data, name, truth), KS) for name in data.schema.names}
+    found = {name: evaluate_scores(scores[name], labels_of_test(data, name, truth), KS, resample=resample) for name in data.schema.names}
     return found | dict(all=Evaluation(pool([found[name].ranks for name in data.schema.names]), KS))
 
 # %% ../nbs/09_runs.ipynb #571ea489
@@ -741,18 +743,23 @@ def measure_replicate(
     return rows
 
 # %% ../nbs/09_runs.ipynb #9aff5b0a
+COMPARED = (('R', 1), ('R', 3), ('R', 5), ('F1', 1), ('balanced_accuracy', 1))
+
 def difference_rows(
     judged:dict,       # {(model, γ, β): {attribute type: evaluation}}
     pairs:list,        # of such models
+    measures=COMPARED, # metric and k, as rows have them; mAP asks for evaluations with samples
     **columns,
 ) -> list[dict]:
     "Where the test set is the same for all replicates: what claims compare, with its variance over the choice of the images and the bootstrap samples that it is of."
     rows = []
     for a, b in pairs:
         for kind in judged[a]:
-            for metric, k in (('R', 1), ('R', 3), ('R', 5), ('F1', 1), ('balanced_accuracy', 1)):
-                full, one, other = metric if metric == 'balanced_accuracy' else f'{metric}@{k}', judged[a][kind], judged[b][kind]
-                samples = bootstrap_samples(one.ranks, full, minus=other.ranks)
+            one, other = judged[a][kind], judged[b][kind]
+            for metric, k in measures:
+                full = metric if metric in ('balanced_accuracy', 'mAP') else f'{metric}@{k}'
+                if full not in one: continue       # of pooled types there is no mAP
+                samples = one.mAP_samples - other.mAP_samples if metric == 'mAP' else bootstrap_samples(one.ranks, full, minus=other.ranks)
                 rows.append(columns | dict(model=f'{_called(*a)} - {_called(*b)}', gamma='', beta='', attribute_type=kind, metric=metric, k=k, value=one[full] - other[full],
                                            image_variance=variance_over_images(samples), samples=samples.astype(np.float16)))
     return rows

@@ -24,7 +24,7 @@ def _explain(
     "An `OSError` from writing, as a `StoreError` that says what to do about it."
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     cause = 'the disk is full' if full else (error.strerror or str(error))
-    remedy = 'free some space' if full else f'make the folder {path.parent}' if not path.parent.exists() else 'make it writable'
+    remedy = 'free some space' if full else 'remove the folder of that name' if path.is_dir() else f'make the folder {path.parent}' if not path.parent.exists() else 'make it writable'
     return StoreError(error.errno, f'cannot write {path}: {cause}. What was complete before is unchanged. '
                       f'To go on: {remedy}, or give another path (that of the store by the environment variable MTSS_STORE), then start again')
 
@@ -58,10 +58,11 @@ def atomic_write(
 def write_together(
     files:dict[Path, bytes|str],   # {where: what}; text is written as UTF-8
 ) -> None:
-    "Write files that belong together: each is whole or absent, and all stay as they were where there is no room for one of them. Raises `StoreError`."
+    "Write files that belong together: each is whole or absent, and all stay as they were where one of them cannot be written. Raises `StoreError`."
     waiting = {}
     try:
         for path, data in files.items():
+            if path.is_dir(): raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))      # it would be found at the end, when others are replaced already
             with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp', delete=False) as file:
                 waiting[path] = Path(file.name)
                 file.write(data.encode('utf-8') if isinstance(data, str) else data); file.flush(); os.fsync(file.fileno())

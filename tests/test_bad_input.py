@@ -13,7 +13,7 @@ from mtss.losses import check_beta, check_gamma
 from mtss.models import Backbone, BorrowedTeacher
 from mtss.runs import IDENTITY, keep_rows, load_for, measure_replicate, plan, resolve, run_or_read, train_student, train_teachers
 from mtss.schema import AnnotationError, read_table
-from mtss.store import ChunkedArray, StoreError, atomic_write, store_root
+from mtss.store import ChunkedArray, StoreError, atomic_write, store_root, write_together
 from mtss.tagger import Tagger
 from mtss.training import CheckpointError, Schedule, fit, load_tensors, save_tensors
 from mtss.verdicts import is_synthetic
@@ -490,6 +490,19 @@ def test_rows_that_find_no_room_leave_all_files_as_they_were(tmp_path, full_disk
         assert snapshot(tmp_path) == before
     full_disk(None)
     assert len(keep_rows(tmp_path/'table.csv', rows(1), 'x', judged={})) == 3 and len(snapshot(tmp_path)) == len(before)
+
+def test_a_folder_in_the_place_of_one_file_leaves_all_files_as_they_were(tmp_path):
+    "The JSON would be new, and its CSV not."
+    (tmp_path/'table.json').write_text('{}', encoding='utf-8')
+    (tmp_path/'table.csv').mkdir()
+    with pytest.raises(StoreError) as error: write_together({tmp_path/'table.json': '{"new": 1}', tmp_path/'table.csv': 'new'})
+    refused(error, 'table.csv', 'directory', 'remove the folder of that name')
+    assert (tmp_path/'table.json').read_text(encoding='utf-8') == '{}' and sorted(path.name for path in tmp_path.iterdir()) == ['table.csv', 'table.json']
+
+@pytest.mark.parametrize('use', [train_teachers, plan, lambda data: train_student(data, {})], ids=['teachers', 'plan', 'student'])
+def test_a_path_in_the_place_of_a_dataset_is_refused(use):
+    with pytest.raises(TypeError) as error: use('my/annotations.csv')
+    refused(error, 'my/annotations.csv', 'is not a dataset', "load_for('my/annotations.csv', preset)")
 
 def test_samples_that_are_something_else_are_refused_before_training(tmp_path, store):
     (tmp_path/'table1_samples.parquet').write_bytes(b'cut')

@@ -3,7 +3,7 @@ import os
 import pandas as pd, pytest
 from conftest import ROOT, papermill, said, write_table
 from mtss.runs import IDENTITY, read_rows
-from mtss.verdicts import read_claims, select
+from mtss.verdicts import paired_differences, read_claims, select
 
 EXPERIMENTS = {   # notebook: its rows, the claims that it judges, parameters that make it short
     '11_table2.ipynb': ('table2.csv', ['C3'], {}),
@@ -82,6 +82,21 @@ def test_peers_on_photos(shared, tmp_path):
     rows = read_rows(tmp_path/'rows/peers.csv')
     assert set(rows['dataset']) == {'shop'} and {'student', 'fastai', 'timm', 'proxy_anchor', 'normalized_softmax'} <= set(rows['model'])
     assert rows.loc[rows['model'].str.contains(' - '), 'image_variance'].notna().all() and 'no rows yet' not in said(tmp_path/'out.ipynb')
+
+def test_average_precision_on_photos_counts_their_choice_in(shared, tmp_path):
+    "Where all replicates share their test photos, C14 is judged by trainings and photos, as every claim is."
+    table = write_table(tmp_path/'shop', 240)
+    papermill('20_unlabeled.ipynb', tmp_path/'out.ipynb', shared, preset='smoke', dataset=str(table), replicates=2, out=tmp_path/'rows')
+    rows = read_rows(tmp_path/'rows/unlabeled.csv')
+    pairs = [(a, b) for sides in parts(['C14']).values() for a, b in zip(sides[:len(sides) // 2], sides[len(sides) // 2:])]
+    assert len(pairs) == 4
+    for a, b in pairs:
+        means = rows[(rows['model'] == f'{a} - {b}') & (rows['replicate'] == -1)]
+        found = paired_differences(rows, a, b, 'mAP', 0)
+        assert set(means['metric']) == {'mAP'} and set(means['attribute_type']) == set(found['attribute_type']) and found['replicate'].nunique() == 2
+        assert found.groupby('attribute_type')['image_variance'].first().to_dict() == means.set_index('attribute_type')['image_variance'].to_dict()
+        assert (means['image_variance'] >= 0).all()       # two pools of a batch are one and the same
+    assert (means['image_variance'] > 0).any()
 
 def test_the_ledger_knows_every_row(made, results, tmp_path):
     "Every claim but those of Table 1 has a number."
