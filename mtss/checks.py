@@ -172,5 +172,5 @@ def check_dataset(
         return pd.DataFrame([_finding('the table', problem, verdict='wrong', remedy='mend it; nothing else could be checked') for problem in error.problems[:20] + more])
     table = table[[column for column in table if column not in type_columns(table) or column in schema.names]]
     rows = [_finding('the table', f'{len(table):,} rows, {len(type_columns(table))} attribute types')]
-    rows += [_finding('class names', doubt, verdict='look', remedy='write each class in one way') for doubt in doubts(schema)]
+    rows += [_finding('class names', doubt, verdict='look', remedy='mend the cells if it is an oversight') for doubt in doubts(schema)]
     return pd.DataFrame(rows + _size_findings(table, PUBLISHED.get(name, {})) + _type_findings(table) + _image_findings(folder, table, images))

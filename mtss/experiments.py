@@ -15,7 +15,7 @@ from .losses import focal_loss_of
 from .metrics import Evaluation, label_ranks, metric_rows, pool
 from .models import Student, Teacher
 from .runs import (COLUMNS, COMPARED, GAMMAS, KS, WITH_SAMPLES, Preset, configuration_key, difference_rows, judge_scores, keep_rows, load_for, origin_of, project_root, provenance, read_rows, read_samples, replicate_numbers, resolve, results_folder, teacher_keys,
-                       tagger_scores, teacher_scores, labels_of_test, train_classifiers, train_multi_label, train_student, train_teachers, tune_gamma, _started)
+                       tagger_scores, teacher_scores, labels_of_test, train_classifiers, train_multi_label, train_student, train_teachers, tune_gamma, _called, _started)
 from .store import content_key
 from .synthetic import DOMAINS
 from .tagger import Tagger
@@ -179,11 +179,12 @@ def run_or_read_models(
     "The rows of some replicates: read where the file has them, else trained, judged and added to it. Raises what loading and training raise."
     size, numbers, rows, settings = resolve(preset), replicate_numbers(replicates), read_rows(path), settings or {}
     data = load_for(dataset, size, 0, store, **source)
+    wanted = [*models, *((f'{_called(*a)} - {_called(*b)}', '', '') for a, b in (pairs if data.fixed_test else ()))]
     key, called = experiment_key(data, size, **settings), called or data.name
     for n in numbers:
         kept = set(rows.loc[(rows['key'] == key) & (rows['replicate'] == n), ['model', 'gamma', 'beta']].itertuples(index=False, name=None))
         missing = [model for model in models if model not in kept]
-        if not missing: print(f'replicate {n}: read from {Path(path).name}'); continue
+        if kept.issuperset(wanted): print(f'replicate {n}: read from {Path(path).name}'); continue
         results_folder(path)        # before hours are spent on what could not be kept
         read_samples(path)
         replicate = Replicate(dataset, size, n, store, **source)

@@ -191,6 +191,7 @@ def _average_precision(
     copies=1.,           # how often each image counts; samples × N: in each of several bootstrap samples
 ) -> np.ndarray:         # in [0, 1], one number, or one per sample; NaN without a label
     "Average precision of one class."
+    if not labels.any(): return np.full(np.shape(copies)[:-1], np.nan)
     order = np.argsort(-scores)
     scores, labels, copies = scores[order], labels[order], np.broadcast_to(copies, (*np.shape(copies)[:-1], len(order)))[..., order].astype(float)
     last = np.append(np.flatnonzero(scores[1:] != scores[:-1]), len(scores) - 1)     # the last of each group of equals
@@ -248,7 +249,7 @@ def evaluate_scores(
     ks=(1, 3, 5),                 # whole numbers of at least 1
     chunk:int=2048,               # images at a time
     average_precision:bool=True,  # mAP as well: takes longer
-    resample:bool=False,          # mAP in bootstrap samples as well: takes much longer, and 12 KB for each image while it does
+    resample:bool=False,          # mAP in bootstrap samples as well: takes much longer, and 12 to 21 KB for each image while it does
 ) -> Evaluation:
     "All metrics of one attribute type from scores that are at hand or can be computed. Raises `ValueError` for scores and labels of different shapes, without an image, and for ks as `count` does."
     images, classes = labels.shape

@@ -429,7 +429,9 @@ def _check_data(
     data:Dataset, preset:Preset,
 ) -> None:
     "Raise, before anything is trained, `TypeError` for what is no dataset, and `ValueError` where the images are too few or too small for the preset."
-    if not isinstance(data, Dataset): raise TypeError(f'{str(data)!r:.100} is not a dataset: give what load_for({str(data)!r:.100}, preset) returns')
+    if not isinstance(data, Dataset):
+        name = f"'{data}'" if isinstance(data, (str, Path)) else '…'
+        raise TypeError(f"{name if name != '…' else type(data).__name__} is not a dataset: give what load_for({name}, preset) returns")
     if data.image_size < preset.view_size:
         raise ValueError(f"{data.name}: its images were stored at {data.image_size} px, the preset looks at {preset.view_size}: load it by load_for(…, preset), or with image_size={preset.view_size}")
     images, batch = len(data.rows('train', 'unlabeled')), preset.student.batch
@@ -758,7 +760,8 @@ def difference_rows(
             one, other = judged[a][kind], judged[b][kind]
             for metric, k in measures:
                 full = metric if metric in ('balanced_accuracy', 'mAP') else f'{metric}@{k}'
-                if full not in one: continue       # of pooled types there is no mAP
+                if metric == 'mAP' and one.ranks.types > 1: continue       # of pooled types there is none
+                if metric == 'mAP' and (one.mAP_samples is None or other.mAP_samples is None): raise ValueError('mAP has no samples: judge with resample=True')
                 samples = one.mAP_samples - other.mAP_samples if metric == 'mAP' else bootstrap_samples(one.ranks, full, minus=other.ranks)
                 rows.append(columns | dict(model=f'{_called(*a)} - {_called(*b)}', gamma='', beta='', attribute_type=kind, metric=metric, k=k, value=one[full] - other[full],
                                            image_variance=variance_over_images(samples), samples=samples.astype(np.float16)))

@@ -267,6 +267,9 @@ def doubts(
         alike = {}
         for name in kind.classes: alike.setdefault(' '.join(name.casefold().replace('-', ' ').replace('_', ' ').split()), []).append(name)
         found += [f"column '{kind.name}': {', '.join(map(repr, names))} are classes of their own: if they mean the same, write them alike" for names in alike.values() if len(names) > 1]
-        found += [f"column '{kind.name}': '{name}' is a class of its own: if it means several labels, write {'|'.join(part.strip() for part in name.split(','))}" for name in kind.classes if ',' in name and {part.strip() for part in name.split(',')} <= set(kind.classes)]
+        for name in kind.classes:
+            parts = [part.strip() for part in name.split(',')]
+            if len(parts) > 1 and {part.casefold() for part in parts} <= {one.casefold() for one in kind.classes}:
+                found.append(f"column '{kind.name}': '{name}' is a class of its own: if it means several labels, write {'|'.join(dict.fromkeys(parts))}")
         found += [f"column '{kind.name}': '{name}' is a class like any other: if it means that nobody looked, leave the cell empty" for name in kind.classes if name.casefold() in _NO_ANSWER]
     return found

@@ -24,7 +24,7 @@ def _explain(
     "An `OSError` from writing, as a `StoreError` that says what to do about it."
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     cause = 'the disk is full' if full else (error.strerror or str(error))
-    remedy = 'free some space' if full else 'remove the folder of that name' if path.is_dir() else f'make the folder {path.parent}' if not path.parent.exists() else 'make it writable'
+    remedy = 'free some space' if full else 'remove the folder of that name' if error.errno == errno.EISDIR else f'make the folder {path.parent}' if not path.parent.exists() else 'make it writable'
     return StoreError(error.errno, f'cannot write {path}: {cause}. What was complete before is unchanged. '
                       f'To go on: {remedy}, or give another path (that of the store by the environment variable MTSS_STORE), then start again')
 
@@ -58,7 +58,7 @@ def atomic_write(
 def write_together(
     files:dict[Path, bytes|str],   # {where: what}; text is written as UTF-8
 ) -> None:
-    "Write files that belong together: each is whole or absent, and all stay as they were where one of them cannot be written. Raises `StoreError`."
+    "Write files that belong together: each is whole or absent, and all stay as they were where there is no room for one of them, or a folder in its place. Raises `StoreError`."
     waiting = {}
     try:
         for path, data in files.items():

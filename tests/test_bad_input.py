@@ -499,6 +499,14 @@ def test_a_folder_in_the_place_of_one_file_leaves_all_files_as_they_were(tmp_pat
     refused(error, 'table.csv', 'directory', 'remove the folder of that name')
     assert (tmp_path/'table.json').read_text(encoding='utf-8') == '{}' and sorted(path.name for path in tmp_path.iterdir()) == ['table.csv', 'table.json']
 
+def test_a_folder_that_may_not_be_written_is_not_to_be_removed(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs): raise PermissionError(errno.EACCES, 'Permission denied')
+    for name in ('TemporaryFile', 'NamedTemporaryFile'): monkeypatch.setattr(f'tempfile.{name}', refuse)
+    for write in (lambda: store_root(tmp_path), lambda: atomic_write(tmp_path/'note', 'x')):
+        with pytest.raises(StoreError) as error: write()
+        refused(error, str(tmp_path), 'Permission denied')
+        assert 'remove' not in str(error.value)
+
 @pytest.mark.parametrize('use', [train_teachers, plan, lambda data: train_student(data, {})], ids=['teachers', 'plan', 'student'])
 def test_a_path_in_the_place_of_a_dataset_is_refused(use):
     with pytest.raises(TypeError) as error: use('my/annotations.csv')

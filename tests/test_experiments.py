@@ -2,7 +2,7 @@
 import os
 import pandas as pd, pytest
 from conftest import ROOT, papermill, said, write_table
-from mtss.runs import IDENTITY, read_rows
+from mtss.runs import IDENTITY, read_rows, samples_of
 from mtss.verdicts import paired_differences, read_claims, select
 
 EXPERIMENTS = {   # notebook: its rows, the claims that it judges, parameters that make it short
@@ -97,6 +97,10 @@ def test_average_precision_on_photos_counts_their_choice_in(shared, tmp_path):
         assert found.groupby('attribute_type')['image_variance'].first().to_dict() == means.set_index('attribute_type')['image_variance'].to_dict()
         assert (means['image_variance'] >= 0).all()       # two pools of a batch are one and the same
     assert (means['image_variance'] > 0).any()
+    samples_of(tmp_path/'rows/unlabeled.csv').unlink()      # as rows were that are older than the differences
+    rows[~rows['model'].str.contains(' - ')].to_csv(tmp_path/'rows/unlabeled.csv', index=False, lineterminator='\n')
+    papermill('20_unlabeled.ipynb', tmp_path/'again.ipynb', shared, preset='smoke', dataset=str(table), replicates=2, out=tmp_path/'rows')
+    assert read_rows(tmp_path/'rows/unlabeled.csv').equals(rows) and ': training ' not in said(tmp_path/'again.ipynb')
 
 def test_the_ledger_knows_every_row(made, results, tmp_path):
     "Every claim but those of Table 1 has a number."
