@@ -170,6 +170,7 @@ def run_or_read_models(
     preset:str='tiny',         # how large
     replicates:int|list[int]=1,  # how many are wanted, or which
     pairs:list=(),             # pairs of such models that a claim compares: on a real set their differences get rows of their own, with the variance over the images
+    *,
     measures=COMPARED,         # of these differences, see `difference_rows`
     settings:dict=None,        # see `experiment_key`
     called:str|None=None,      # the data set's name in the rows, where it is a pair of them or the like; None: its own

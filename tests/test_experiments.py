@@ -1,5 +1,5 @@
 """The paper's other tables and figures as whole processes, at the size of a test: `papermill nbs/11_table2.ipynb out.ipynb` and its kin."""
-import os
+import os, shutil
 import pandas as pd, pytest
 from conftest import ROOT, papermill, said, write_table
 from mtss.runs import IDENTITY, read_rows, samples_of
@@ -62,6 +62,19 @@ def test_without_rows_the_page_says_so_and_trains_nothing(notebook, tmp_path):
     text = said(tmp_path/'out.ipynb')
     assert 'no rows yet' in text and ': training ' not in text
     assert not (tmp_path/'rows').exists() and not (tmp_path/'store/runs').exists()
+
+COMMITTED = dict.fromkeys(['10_table1.ipynb', *EXPERIMENTS], 5) | {'17_fig6.ipynb': 1, '91_peers.ipynb': 1}     # replicates of which every row of the page is in results/
+
+@pytest.mark.parametrize('notebook', COMMITTED)
+def test_the_page_finds_the_committed_rows_and_trains_nothing(notebook, tmp_path):
+    "A row is found by its key: a setting that gets lost on the way there would cost a reader hours."
+    rows = shutil.copytree(ROOT/'results', tmp_path/'rows')
+    (tmp_path/'store').mkdir()
+    (tmp_path/'store/runs').touch()      # a file: to train would end at once
+    papermill(notebook, tmp_path/'out.ipynb', tmp_path/'store', replicates=COMMITTED[notebook], out=rows)
+    text = said(tmp_path/'out.ipynb')
+    for n in range(COMMITTED[notebook]): assert f'replicate {n}: read from' in text
+    assert {path.name: path.read_bytes() for path in rows.glob('*.csv')} == {path.name: path.read_bytes() for path in (ROOT/'results').glob('*.csv')}
 
 def test_without_the_peers_rows_are_read_and_none_are_made(made, results, shared, tmp_path, monkeypatch):
     "Where a library is missing, rows that are kept are shown all the same, and what to install is said before anything is trained."

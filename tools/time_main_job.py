@@ -23,7 +23,7 @@ def jobs(folder, photos=None, paper=False):
         own = ['-p', 'dataset', str(Path(photos).resolve())]
         found |= {'Table 1 with photos, one replicate, empty store': (main_job('photos', *own), folder/'photos_store'),
                   'Table 1 with photos and the yardstick, one replicate, empty store': (main_job('yardstick', *own, '-p', 'yardstick', 'True'), folder/'yardstick_store')}
-    if paper: found['every table and figure, one replicate, empty store'] = (['snakemake', '--snakefile', str(ROOT/'workflow/Snakefile'), '--directory', str(folder), '--cores', '2', '--config', 'replicates=1', f"out={folder/'paper'}"], folder/'paper_store')
+    if paper: found['every table and figure, one replicate, empty store'] = (['snakemake', '--snakefile', str(ROOT/'workflow/Snakefile'), '--directory', str(folder), '--cores', '2', '--set-threads', 'replicate=1', 'page=1', '--config', 'replicates=1', f"out={folder/'paper'}"], folder/'paper_store')
     return found
 
 def timed(command, store):
