@@ -14,7 +14,7 @@ from .datasets import Dataset
 from .losses import focal_loss_of
 from .metrics import Evaluation, label_ranks, metric_rows, pool
 from .models import Student, Teacher
-from .runs import (COLUMNS, COMPARED, GAMMAS, KS, WITH_SAMPLES, Preset, configuration_key, difference_rows, judge_scores, keep_rows, load_for, origin_of, project_root, provenance, read_rows, read_samples, replicate_numbers, resolve, results_folder, teacher_keys,
+from .runs import (COLUMNS, COMPARED, GAMMAS, KS, WITH_SAMPLES, Preset, configuration_key, difference_rows, judge_scores, keep_rows, lean_to_prior, load_for, origin_of, project_root, provenance, read_rows, read_samples, replicate_numbers, resolve, results_folder, teacher_keys,
                        tagger_scores, teacher_scores, labels_of_test, train_classifiers, train_multi_label, train_student, train_teachers, tune_gamma, _called, _started)
 from .store import content_key
 from .synthetic import DOMAINS
@@ -100,9 +100,9 @@ class Replicate:
         "One BCE network over all types."
         return self._once(('multi-label', *self.data.schema.names), lambda: dict(network=train_multi_label(self.data, **self._options({}))))['network']
 
-    def _scores(self, model, data):
-        "What a model says of `test`: {attribute type: N × C}."
-        rows = data.rows('test')
+    def _scores(self, model, data, split='test'):
+        "What a model says of a split: {attribute type: N × C}."
+        rows = data.rows(split)
         if isinstance(model, Tagger): return tagger_scores(model, data, rows)
         if isinstance(model, dict): return teacher_scores(model, data, rows, self.preset.view_size)
         return embed(model, data, rows, self.preset.view_size, next(model.parameters()).device)
@@ -112,12 +112,14 @@ class Replicate:
         on:Dataset|None=None,    # whose `test` judges; None: the replicate's data
         parts:dict|None=None,    # {name: bool, N}: parts of the N images of `test` that are judged by themselves as well, their types pooled
         resample:bool=False,     # mAP in bootstrap samples as well, for its difference from another model's
+        leaning:bool=False,      # its ranking leans towards common classes, see `mtss.runs.lean_to_prior`
     ) -> dict:                   # {truth: {attribute type: Evaluation}}, and 'all' types pooled; truth is 'clean' (where it is known) or 'observed'
         "How good a model is."
         data = self.data if on is None else on
         if isinstance(model, Tagger): data = data.only(*model.schema.names)
         elif isinstance(model, dict): data = data.only(*model)
         scores = self._scores(model, data)
+        if leaning: scores = lean_to_prior(data, self._scores(model, data, 'val'), scores)
         return {truth: judge_scores(data, scores, truth, resample) | {name: Evaluation(pool([label_ranks(scores[kind][part], labels[kind][part]) for kind in labels]), KS) for name, part in (parts or {}).items()}
                 for truth, labels in _judges(data).items()}
 

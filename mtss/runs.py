@@ -33,9 +33,9 @@ __all__ = ['PRESETS', 'SAME_BITS', 'GAMMAS', 'IDENTITY', 'COLUMNS', 'WITH_SAMPLE
            'load_for', 'training_code', 'project_root', 'provenance', 'run_or_load', 'train_teachers',
            'as_long_as_student', 'train_classifiers', 'train_multi_label', 'tune_gamma', 'teacher_keys',
            'train_student', 'tagger_scores', 'teacher_scores', 'plan', 'configuration_key', 'labels_of_test',
-           'judge_scores', 'replicate_numbers', 'check_run', 'origin_of', 'measure_replicate', 'difference_rows',
-           'read_rows', 'results_folder', 'samples_of', 'read_samples', 'over_replicates', 'keep_rows',
-           'missing_replicates', 'run_or_read', 'gather_rows', 'check_parameters']
+           'judge_scores', 'lean_to_prior', 'replicate_numbers', 'check_run', 'origin_of', 'measure_replicate',
+           'difference_rows', 'read_rows', 'results_folder', 'samples_of', 'read_samples', 'over_replicates',
+           'keep_rows', 'missing_replicates', 'run_or_read', 'gather_rows', 'check_parameters']
 
 # %% ../nbs/09_runs.ipynb #4bea5ad7
 @dataclass(frozen=True)
@@ -615,12 +615,12 @@ def judge_scores(
     return found | dict(all=Evaluation(pool([found[name].ranks for name in data.schema.names]), KS))
 
 # %% ../nbs/09_runs.ipynb #571ea489
-def _leaning(
-    data:Dataset,
-    val:dict[str, Tensor],   # scores of `val`
-    test:dict[str, Tensor],  # scores of `test`
+def lean_to_prior(
+    data:Dataset,            # gives the prior, from `train`, and the labels of `val`
+    val:dict[str, Tensor],   # {attribute type: N × C}: scores of `val`
+    test:dict[str, Tensor],  # the same of `test`
 ) -> dict[str, Tensor]:      # corrected scores of `test`
-    "Scores with the prior correction fitted on the observed labels of `val`."
+    "Scores that lean towards common classes, as far as the observed labels of `val` advise: ours, not the paper's (see `mtss.metrics.correct_by_prior`)."
     rows, corrected = data.rows('val'), {}
     for name in data.schema.names:
         labels, annotated = data.targets(name)
@@ -729,7 +729,7 @@ def measure_replicate(
         return teacher_scores(models[model], data, rows, size.view_size)
     test, val = data.rows('test'), data.rows('val')
     scores = {model: score(model, test) for model in models}
-    if yardstick: scores |= {(f'{name}_prior', *rest): _leaning(data, score((name, *rest), val), scores[name, *rest]) for name, *rest in models}
+    if yardstick: scores |= {(f'{name}_prior', *rest): lean_to_prior(data, score((name, *rest), val), scores[name, *rest]) for name, *rest in models}
     scores['prior', '', ''] = {name: torch.as_tensor(prior_scores(data.targets(name).labels[data.rows('train')])).expand(len(test), -1) for name in data.schema.names}
     identity = dict(dataset=data.name, preset=preset if isinstance(preset, str) else 'own', key=configuration_key(data, size), replicate=replicate)
     rows = []
