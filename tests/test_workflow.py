@@ -1,5 +1,5 @@
 """`snakemake`: every table and figure with one command, a job per replicate."""
-import os, re, subprocess, sys
+import os, re, shutil, subprocess, sys, time
 import pandas as pd, pytest, torch
 from conftest import ROOT, said
 from mtss.runs import run_or_read
@@ -7,13 +7,18 @@ from mtss.runs import run_or_read
 PAGES = {'90_claims', *(path.stem for path in (ROOT/'nbs').glob('[12]*.ipynb'))}     # the paper's experiments, and their ledger
 COMPUTING = {'18_fig7', '21_datasets', '22_query'}
 
-def snakemake(folder, *options, check=True, **config):
-    "Run the workflow in a folder that holds its store and its rows; what it said."
+def started(folder, *options, **config):
+    "The workflow at work in a folder that holds its store and its rows."
     given = [f'{name}={value}' for name, value in (dict(preset='smoke', replicates=1, out='rows', unfocused=False) | config).items()]
-    done = subprocess.run([sys.executable, '-m', 'snakemake', '-s', ROOT/'workflow/Snakefile', *options, '--config', *given], cwd=folder,
-                          env=os.environ | {'MTSS_STORE': str(folder/'store')}, capture_output=True, text=True)
-    assert (done.returncode == 0) == check, done.stdout[-1500:] + done.stderr[-3000:]
-    return done.stdout + done.stderr
+    return subprocess.Popen([sys.executable, '-m', 'snakemake', '-s', ROOT/'workflow/Snakefile', *options, '--config', *given], cwd=folder,
+                            env=os.environ | {'MTSS_STORE': str(folder/'store')}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+def snakemake(folder, *options, check=True, **config):
+    "Run the workflow to its end; what it said."
+    process = started(folder, *options, **config)
+    text, _ = process.communicate()
+    assert (process.returncode == 0) == check, text[-4500:]
+    return text
 
 def jobs(text):
     "How many jobs of each rule a dry run names."
@@ -47,13 +52,17 @@ def filled(tmp_path_factory):
     snakemake(folder, page('10_table1'), page('22_query'), '--cores', '2', '--set-threads', 'replicate=1', 'page=1')
     return folder
 
-def test_jobs_at_the_same_time_give_the_rows_of_a_lone_run(filled, tmp_path):
-    "The replicate and the query want the same networks of one empty store; one job trains, the other waits or finds."
+def alone(folder):
+    "The bytes of Table 1's rows as one process with one thread makes them."
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    run_or_read(tmp_path/'alone/table1.csv', preset='smoke', store=tmp_path/'another store')
+    run_or_read(folder/'alone/table1.csv', preset='smoke', store=folder/'another store')
     torch.set_num_threads(before)
-    assert (filled/'rows/table1.csv').read_bytes() == (tmp_path/'alone/table1.csv').read_bytes()
+    return (folder/'alone/table1.csv').read_bytes()
+
+def test_jobs_at_the_same_time_give_the_rows_of_a_lone_run(filled, tmp_path):
+    "The replicate and the query want the same networks of one empty store; one job trains, the other waits or finds."
+    assert (filled/'rows/table1.csv').read_bytes() == alone(tmp_path)
     table = said(filled/page('10_table1'))
     assert 'replicate 0: read from table1.csv' in table and ': training ' not in table
     first, second = (said(path) for path in (filled/'rows/workflow/smoke/10_table1/0/table1.ipynb', filled/page('22_query')))
@@ -73,3 +82,19 @@ def test_figure_7_has_its_picture(filled):
     figure = said(filled/page('18_fig7'))
     assert 'replicate 0: read from fig7.csv' in figure and 'pattern: the points of the picture were made' in figure and ': training ' not in figure
     assert set(pd.read_csv(filled/'rows/fig7_points.csv')['attribute_type']) == {'pattern'}
+
+def asked(*command): return subprocess.run(command, capture_output=True, text=True).stdout.split()
+
+@pytest.mark.slow
+def test_a_cluster_runs_the_jobs_and_starts_a_killed_one_again(tmp_path):
+    "SLURM on this machine alone: a cluster need not see this folder. The replicate's job is cancelled in the midst of its training, and every process of it killed; the rows are those of a run that nobody disturbed."
+    if not shutil.which('sbatch') or asked('sinfo', '-h', '-N', '-o', '%N %t') != [os.uname().nodename, 'idle']: pytest.skip('there is no idle SLURM of one node, this machine')
+    process = started(tmp_path, page('10_table1'), '--workflow-profile', ROOT/'workflow/profiles/slurm', '--slurm-init-seconds-before-status-checks', '5', '--set-threads', 'replicate=1', 'page=1')
+    killed = []
+    while process.poll() is None and not killed:
+        time.sleep(.2)
+        if list(tmp_path.glob('store/runs/*/checkpoint.safetensors')): killed = asked('squeue', '-h', '-t', 'R', '-o', '%i')
+    asked('scancel', '--full', '--signal=KILL', *killed)
+    text, _ = process.communicate()
+    assert len(killed) == 1 and process.returncode == 0, text[-4500:]
+    assert 'Trying to restart job' in text and (tmp_path/'rows/table1.csv').read_bytes() == alone(tmp_path)
