@@ -620,7 +620,7 @@ def lean_to_prior(
     val:dict[str, Tensor],   # {attribute type: N × C}: scores of `val`
     test:dict[str, Tensor],  # the same of `test`
 ) -> dict[str, Tensor]:      # corrected scores of `test`
-    "Scores that lean towards common classes, as far as the observed labels of `val` advise: ours, not the paper's (see `mtss.metrics.correct_by_prior`)."
+    "Scores that lean towards common classes, as far as the observed labels of `val` advise: ours, not the paper's (see `mtss.tagger.correct_by_prior`)."
     rows, corrected = data.rows('val'), {}
     for name in data.schema.names:
         labels, annotated = data.targets(name)
