@@ -112,9 +112,10 @@ class Replicate:
         on:Dataset|None=None,    # whose `test` judges; None: the replicate's data
         parts:dict|None=None,    # {name: bool, N}: parts of the N images of `test` that are judged by themselves as well, their types pooled
         resample:bool=False,     # mAP in bootstrap samples as well, for its difference from another model's
-        leaning:bool=False,      # its ranking leans towards common classes, see `mtss.runs.lean_to_prior`
+        leaning:bool=False,      # its ranking leans towards common classes, see `mtss.runs.lean_to_prior`; with the replicate's own data alone, since another set's labels are not to be looked at
     ) -> dict:                   # {truth: {attribute type: Evaluation}}, and 'all' types pooled; truth is 'clean' (where it is known) or 'observed'
-        "How good a model is."
+        "How good a model is. Raises `ValueError` for leaning on another set."
+        if leaning and on is not None: raise ValueError("leaning takes its prior from the data that the model learned from: leave out `on`, or `leaning`")
         data = self.data if on is None else on
         if isinstance(model, Tagger): data = data.only(*model.schema.names)
         elif isinstance(model, dict): data = data.only(*model)

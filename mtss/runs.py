@@ -618,11 +618,11 @@ def judge_scores(
 def lean_to_prior(
     data:Dataset,            # gives the prior, from `train`, and the labels of `val`
     val:dict[str, Tensor],   # {attribute type: N × C}: scores of `val`
-    test:dict[str, Tensor],  # the same of `test`
+    test:dict[str, Tensor],  # the same of `test`, for some or all types
 ) -> dict[str, Tensor]:      # corrected scores of `test`
     "Scores that lean towards common classes, as far as the observed labels of `val` advise: ours, not the paper's (see `mtss.tagger.correct_by_prior`)."
     rows, corrected = data.rows('val'), {}
-    for name in data.schema.names:
+    for name in test:
         labels, annotated = data.targets(name)
         prior = prior_scores(labels[data.rows('train')])
         prior = prior / prior.sum()

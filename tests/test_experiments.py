@@ -143,8 +143,9 @@ def test_other_readings_are_measured(shared, tmp_path):
     papermill('95_fidelity.ipynb', tmp_path/'part.ipynb', shared, preset='smoke', replicates=1, parts='student', out=tmp_path)      # a page without a teacher's row
     assert set(read_rows(tmp_path/'fidelity.csv')['model']) == {'student_asked', 'student_views_2', 'student_views_4'}
     papermill('95_fidelity.ipynb', tmp_path/'out.ipynb', shared, preset='smoke', replicates=1, out=tmp_path)
-    assert set(read_rows(tmp_path/'fidelity.csv')['model']) == {'teacher', 'teacher_held', 'teacher_unheld', 'teacher_separate', 'teacher_plain_sgd', 'student_asked', 'student_views_2', 'student_views_4', 'weights'}
-    assert 'least weight' in (text := said(tmp_path/'out.ipynb')) and 'negatives the other way' in text and '4 views' in text
+    assert set(read_rows(tmp_path/'fidelity.csv')['model']) == {'teacher', 'teacher_held', 'teacher_unheld', 'teacher_separate', 'teacher_plain_sgd', 'student_asked', 'student_views_2', 'student_views_4', 'weights',
+                                                                  'plain_teacher', 'plain_student', 'leaning_teacher', 'leaning_student'}
+    assert 'least weight' in (text := said(tmp_path/'out.ipynb')) and 'negatives the other way' in text and '4 views' in text and 'teacher, leaning less as they rank' in text
 
 def test_a_panel_by_itself(shared, tmp_path):
     "And an unknown one is named before anything is trained."
