@@ -83,24 +83,28 @@ def test_figure_7_has_its_picture(filled):
     assert 'replicate 0: read from fig7.csv' in figure and 'pattern: the points of the picture were made' in figure and ': training ' not in figure
     assert set(pd.read_csv(filled/'rows/fig7_points.csv')['attribute_type']) == {'pattern'}
 
-def asked(*command): return subprocess.run(command, capture_output=True, text=True).stdout.split()
+def asked(*command): return subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+
+def of_slurm(folder, *states):
+    "The numbers of SLURM's jobs that a workflow in this folder has sent."
+    return [job for job, where in (line.split(' ', 1) for line in asked('squeue', '-h', *states, '-o', '%i %Z')) if where == str(folder)]
 
 @pytest.mark.slow
 def test_a_cluster_runs_the_jobs_and_starts_a_killed_one_again(tmp_path):
     "SLURM on this machine alone: a cluster need not see this folder. The replicate's job is cancelled in the midst of its training, and every process of it killed; another goes on from there, and the rows are those of a run that nobody disturbed."
-    if not shutil.which('sbatch') or asked('sinfo', '-h', '-N', '-o', '%N %t') != [os.uname().nodename, 'idle']: pytest.skip('there is no idle SLURM of one node, this machine')
+    if not shutil.which('sbatch') or asked('sinfo', '-h', '-N', '-o', '%N %t') != [f'{os.uname().nodename} idle']: pytest.skip('there is no idle SLURM of one node, this machine')
     process = started(tmp_path, page('10_table1'), '--workflow-profile', ROOT/'workflow/profiles/slurm', '--slurm-init-seconds-before-status-checks', '5', '--set-threads', 'replicate=1', 'page=1')
     killed, end = [], time.monotonic() + 600
     try:
         while process.poll() is None and not killed and time.monotonic() < end:
             time.sleep(.2)
-            if list(tmp_path.glob('store/runs/*/checkpoint.safetensors')): killed = asked('squeue', '-h', '-t', 'R', '-o', '%i')
+            if list(tmp_path.glob('store/runs/*/checkpoint.safetensors')): killed = of_slurm(tmp_path, '-t', 'R')
         assert len(killed) == 1
         asked('scancel', '--full', '--signal=KILL', *killed)
         text, _ = process.communicate(timeout=max(1, end - time.monotonic()))     # to wait for ever is what it must not
     finally:
         process.kill()
-        asked('scancel', *asked('squeue', '-h', '-o', '%i'))
+        asked('scancel', *of_slurm(tmp_path))
     assert process.returncode == 0 and 'Trying to restart job' in text, text[-4500:]
     second = said(tmp_path/'rows/workflow/smoke/10_table1/0/table1.ipynb')
     assert 'resumed at step' in second or 'found in the store' in second
