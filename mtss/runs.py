@@ -638,7 +638,7 @@ def replicate_numbers(
     def counts(n): return isinstance(n, int) and not isinstance(n, bool) and n >= 0
     if counts(replicates): return list(range(replicates))
     if isinstance(replicates, list) and all(map(counts, replicates)): return sorted(set(replicates))
-    raise ValueError(f'replicates={replicates!r}: give a whole number of at least 0, or a list of such numbers')
+    raise ValueError(f"replicates={replicates!r}: give a whole number of at least 0, or a list of such numbers (to papermill: -y 'replicates: [3]')")
 
 # %% ../nbs/09_runs.ipynb #730395fb
 def check_run(
