@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Callable
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor, nn
 from .datasets import Dataset
 from .losses import focal_loss_of
@@ -112,6 +113,7 @@ class Replicate:
         on:Dataset|None=None,    # whose `test` judges; None: the replicate's data
         parts:dict|None=None,    # {name: bool, N}: parts of the N images of `test` that are judged by themselves as well, their types pooled
         resample:bool=False,     # mAP in bootstrap samples as well, for its difference from another model's
+        ranked:dict|None=None,   # {attribute type: bool, C}: the classes that are ranked, the others come last; None: all
         leaning:bool=False,      # its ranking leans towards common classes, see `mtss.runs.lean_to_prior`; with the replicate's own data alone, since another set's labels are not to be looked at
     ) -> dict:                   # {truth: {attribute type: Evaluation}}, and 'all' types pooled; truth is 'clean' (where it is known) or 'observed'
         "How good a model is. Raises `ValueError` for leaning on another set."
@@ -121,6 +123,7 @@ class Replicate:
         elif isinstance(model, dict): data = data.only(*model)
         scores = self._scores(model, data)
         if leaning: scores = lean_to_prior(data, self._scores(model, data, 'val'), scores)
+        if ranked: scores = {name: one.masked_fill(~torch.as_tensor(ranked[name], device=one.device), -torch.inf) for name, one in scores.items()}
         return {truth: judge_scores(data, scores, truth, resample) | {name: Evaluation(pool([label_ranks(scores[kind][part], labels[kind][part]) for kind in labels]), KS) for name, part in (parts or {}).items()}
                 for truth, labels in _judges(data).items()}
 

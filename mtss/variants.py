@@ -17,8 +17,8 @@ from .draws import bits, permutation
 from .store import ChunkedArray, code_hash, content_key, locked, store_root
 
 # %% auto #0
-__all__ = ['CORRUPTIONS', 'SEVERITIES', 'KINDS', 'fewer_labeled', 'smaller_pool', 'joined', 'corrupt', 'corruption_code',
-           'corrupted']
+__all__ = ['CORRUPTIONS', 'SEVERITIES', 'KINDS', 'fewer_labeled', 'smaller_pool', 'fewer_classes', 'joined', 'corrupt',
+           'corruption_code', 'corrupted']
 
 # %% ../nbs/02d_variants.ipynb #8ff65acb
 def _leave_out(
@@ -50,6 +50,21 @@ def smaller_pool(
 ) -> Dataset:       # for a student: its teachers have learned from `data`
     "A smaller pool of images for a student, their labels ignored (supplement, Table 1). Raises `ValueError` for none, or for more than there are."
     return _leave_out(data, data.rows('train', 'unlabeled'), images, 'pool')
+
+# %% ../nbs/02d_variants.ipynb #5adb78ee
+def fewer_classes(
+    data:Dataset,   # where the labels are
+    largest:int,    # how many classes of each type keep their labels in train; of equals, those that come first
+) -> Dataset:       # with the same schema
+    "Labels for the largest classes alone. Raises `ValueError` for fewer than two."
+    if largest < 2: raise ValueError(f'largest={largest}: a ranking needs two classes')
+    train, table = data.rows('train'), data.table.copy()
+    for kind in data.schema:
+        labels = data.targets(kind.name).labels[train]
+        kept = np.sort(np.argsort(-labels.sum(0), kind='stable')[:largest])
+        table.iloc[train, table.columns.get_loc(kind.name)] = ['|'.join(kind.classes[c] for c in kept[row]) for row in labels[:, kept]]
+    name = lambda key: content_key(of=key, purpose='largest classes', largest=largest)
+    return dataclasses.replace(data, table=table, load_pixels=lambda: data.pixels, key=name(data.key), recipe=name(data.recipe))
 
 # %% ../nbs/02d_variants.ipynb #9b85ffa7
 class _Joined:
