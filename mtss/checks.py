@@ -6,6 +6,7 @@
 from __future__ import annotations
 import hashlib, os
 from concurrent.futures import ThreadPoolExecutor
+from difflib import get_close_matches
 from pathlib import Path
 import numpy as np
 import pandas as pd
@@ -13,12 +14,13 @@ from scipy.fft import dctn
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
-from .datasets import ImageError, boxes_of, only_trained, read_image, with_splits
+from .datasets import ImageError, boxes_of, of_the_table, only_trained, read_image, with_splits
 from .readers import READERS, label_density
 from .schema import AnnotationError, doubts, read_table, split_values, type_columns, validate
 
 # %% auto #0
-__all__ = ['PUBLISHED', 'FEW_IMAGES', 'FEW_LABELS', 'class_counts', 'perceptual_hash', 'near_duplicates', 'check_dataset']
+__all__ = ['PUBLISHED', 'FEW_IMAGES', 'FEW_LABELS', 'FEW_TO_CHOOSE', 'class_counts', 'perceptual_hash', 'near_duplicates',
+           'check_dataset']
 
 # %% ../nbs/02b_checks.ipynb #5b97d3bd
 def class_counts(
@@ -109,7 +111,16 @@ def _size_findings(
     return rows
 
 # %% ../nbs/02b_checks.ipynb #6ed6f696
-FEW_IMAGES, FEW_LABELS = 10, 100   # images of a class in train; labels of a type in test, by which an accuracy is known to about ± 10 points
+FEW_IMAGES, FEW_LABELS, FEW_TO_CHOOSE = 10, 100, 20   # images of a class in train; labels of a type in test, by which an accuracy is known to about ± 10 points; in val, of which a threshold takes as many
+
+def _misspelt(
+    counts:pd.DataFrame,   # of `class_counts`, of one type
+) -> list[str]:            # rare class, and the one that it may be, such as "'tshrts' (2) for 'tshirts' (120)"
+    "Rare classes whose names are nearly that of a class at least five times as common."
+    sizes = counts.set_index('class')['train']
+    rare = sizes[sizes < FEW_IMAGES]
+    near = {name: get_close_matches(name, [other for other in sizes.index[sizes >= 5 * max(1, size)]], 1, .85) for name, size in rare.items()}
+    return [f"'{name}' ({rare[name]}) for '{found[0]}' ({sizes[found[0]]})" for name, found in near.items() if found]
 
 def _type_findings(
     table:pd.DataFrame,
@@ -118,11 +129,15 @@ def _type_findings(
     rows, every = [], class_counts(table)
     labeled = table[table['split'] != 'unlabeled']
     for name, counts in every.groupby('attribute_type', sort=False):
-        small, judged = counts[counts['train'] < FEW_IMAGES], int(counts['test'].sum())
-        rows.append(_finding(f'{name}: labels', f"{(labeled[name] != '').mean():.0%} of the images outside `unlabeled` have one; {int(counts['train'].sum()):,} to train, {int(counts['val'].sum()):,} to val, {judged:,} to test", f'at least {FEW_LABELS} to test',
-                             'ok' if judged >= FEW_LABELS else 'look', f'with {judged} labels an accuracy is known to ± {min(50, 98 / max(judged, 1)**.5):.0f} points: label more of test before you trust it'))
+        small, judged, chosen = counts[counts['train'] < FEW_IMAGES], int(counts['test'].sum()), int(counts['val'].sum())
+        lacks = [*([f'with {judged} labels in test an accuracy is known to ± {min(50, 98 / max(judged, 1)**.5):.0f} points'] if judged < FEW_LABELS else []),
+                 *([f'with {chosen} in val no threshold can be found, and no empty cell filled'] if chosen < FEW_TO_CHOOSE else [])]
+        rows.append(_finding(f'{name}: labels', f"{(labeled[name] != '').mean():.0%} of the images outside `unlabeled` have one; {int(counts['train'].sum()):,} to train, {int(counts['val'].sum()):,} to val, {judged:,} to test", f'at least {FEW_LABELS} to test, {FEW_TO_CHOOSE} to val',
+                             'look' if lacks else 'ok', f"{' and '.join(lacks)}: label more photos (without a column split, a fifth of those with labels goes to test, a tenth to val)"))
         rows.append(_finding(f'{name}: classes', f"{len(counts)}; {len(small)} with fewer than {FEW_IMAGES} images" + (f", such as {', '.join(small['class'].iloc[::-1][:3])}" if len(small) else ''),
                              f'{FEW_IMAGES} images each', 'look' if len(small) else 'ok', 'label more of them, or join them to a similar class'))
+        if misspelt := _misspelt(counts): rows.append(_finding(f'{name}: class names', f"{', '.join(misspelt[:5])}{' …' if len(misspelt) > 5 else ''}", 'one spelling', 'look', 'if these are misspelt, mend the cells'))
+        if counts['class'].str.fullmatch(r'[\d.,]+').all(): rows.append(_finding(f'{name}: classes', f"numbers, such as {', '.join(counts['class'][:3])}", 'names', 'look', 'if this is a price or the number of an article, name the columns that are attribute types (types)'))
         if len(small) == len(counts) > 20: rows.append(_finding(f'{name}: classes', f'{len(counts)}, none with {FEW_IMAGES} images to learn from', 'classes that several images share', 'wrong', 'this looks like a name or a number, not like an attribute: name the columns that are attribute types (types)'))
         if len(counts) > 40: rows.append(_finding(f'{name}: classes', f'{len(counts)}', '40, which is how many are trained', 'look', 'the others are never learned, as in the paper: join small classes to similar ones, or split the column in two'))
     return rows
@@ -163,13 +178,18 @@ def check_dataset(
         raise ValueError(f"unknown dataset '{name}': give the path of an annotation table (.csv or .parquet), or one of {', '.join(READERS)} with its root")
     if name in READERS and root is None: raise ValueError(f"give the folder of '{name}' by root=…")
     if images is not None and images < 1: raise ValueError(f'images={images}: give how many to open, at least 1, or None for all')
+    dealt = False
     try:
         if name in READERS: table, folder = only_trained(READERS[name](root), name), Path(root).expanduser().absolute()
-        else: table, folder = with_splits(read_table(source), types), Path(source).expanduser().absolute().parent
+        else:
+            path = Path(source).expanduser().absolute()
+            own, folder = read_table(path), path.parent
+            table, dealt = with_splits(own, types), 'split' not in own
         schema = validate(table, types, Path(name).name)
     except AnnotationError as error:
-        more = [f'… and {len(error.problems) - 20} more'] if len(error.problems) > 20 else []
-        return pd.DataFrame([_finding('the table', problem, verdict='wrong', remedy='mend it; nothing else could be checked') for problem in error.problems[:20] + more])
+        problems = of_the_table(error, dealt).problems
+        more = [f'… and {len(problems) - 20} more'] if len(problems) > 20 else []
+        return pd.DataFrame([_finding('the table', problem, verdict='wrong', remedy='mend it; nothing else could be checked') for problem in problems[:20] + more])
     table = table[[column for column in table if column not in type_columns(table) or column in schema.names]]
     rows = [_finding('the table', f'{len(table):,} rows, {len(type_columns(table))} attribute types')]
     rows += [_finding('class names', doubt, verdict='look', remedy='mend the cells if it is an oversight') for doubt in doubts(schema)]

@@ -22,8 +22,8 @@ from .store import ChunkedArray, atomic_write, code_hash, content_key, locked, s
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'FORMATS', 'WORKERS', 'SOURCES', 'ImageError', 'read_image', 'FromFiles', 'TooManyUnreadable',
-           'image_store', 'Dataset', 'with_splits', 'only_trained', 'boxes_of', 'from_table', 'load_annotations',
-           'generator_hash', 'load_synthetic', 'load_benchmark', 'load_dataset']
+           'image_store', 'Dataset', 'with_splits', 'only_trained', 'boxes_of', 'from_table', 'of_the_table',
+           'load_annotations', 'generator_hash', 'load_synthetic', 'load_benchmark', 'load_dataset']
 
 # %% ../nbs/02_datasets.ipynb #5bfe946a
 MAX_PIXELS = 60_000_000  # a larger picture is refused undecoded
@@ -396,6 +396,14 @@ def from_table(
                    unreadable={table['image'][n]: why for n, why in unreadable.items()})
 
 # %% ../nbs/02_datasets.ipynb #42f3cef0
+def of_the_table(
+    error:AnnotationError,
+    dealt:bool,            # whether the splits were dealt out, since the table has none
+) -> AnnotationError:      # what its owner can mend
+    "How splits were dealt out follows from the rest: no word about a column that is not there, unless nothing else is wrong."
+    others = [problem for problem in error.problems if not problem.startswith("column 'split'")]
+    return AnnotationError(error.source, others) if dealt and others else error
+
 def load_annotations(
     path:str|Path,                # a .csv or .parquet annotation table; its images lie beside it
     image_size:int=64,            # side of the stored squares, in pixels
@@ -412,10 +420,7 @@ def load_annotations(
     table = read_table(path)
     dealt = 'split' not in table      # then nobody can be asked to move rows from one split to another
     try: data = from_table(with_splits(table, types), path.parent, name, path.name, image_size, types, max_unreadable, store, boxes, decode_ahead, strict=not dealt)
-    except AnnotationError as error:
-        others = [problem for problem in error.problems if not problem.startswith("column 'split'")]
-        if dealt and others: raise AnnotationError(error.source, others) from None      # there is no such column: how splits were dealt follows from the rest
-        raise
+    except AnnotationError as error: raise of_the_table(error, dealt) from None
     for doubt in doubts(data.schema): print(f'{path.name}: {doubt}', file=sys.stderr)
     return data
 

@@ -4,12 +4,13 @@
 
 # %% ../nbs/00_schema.ipynb #5ab54a2d
 from __future__ import annotations
-import codecs, csv, io, json
+import codecs, csv, io, json, re, unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 # %% auto #0
 __all__ = ['SPLITS', 'BOX', 'AttributeType', 'Schema', 'AnnotationError', 'read_table', 'type_columns', 'Targets', 'split_values',
@@ -85,8 +86,10 @@ def read_table(
     def failed(*reasons): return AnnotationError(path.name, list(reasons))
     if not path.is_file(): raise failed(f'there is no file {path.absolute()}: give the path of a .csv or .parquet file')
     if path.suffix.lower() in ('.parquet', '.pq'):
-        try: table = pd.read_parquet(path)
-        except (OSError, ValueError) as error: raise failed(f'{error}: is this really a parquet file?') from None
+        try: table = pd.read_parquet(path, dtype_backend='numpy_nullable')     # a whole number beside a gap stays one
+        except (OSError, ValueError, pa.ArrowException) as error: raise failed(f'{error}: is this really a parquet file?') from None
+        named = [name for name in table.index.names if name is not None and name not in table]     # columns that were its index when it was saved
+        if named: table = table.reset_index(named)
         table.columns = [str(column).strip() for column in table.columns]
         def text(cell):
             if isinstance(cell, (list, tuple, np.ndarray)): return '|'.join(filter(None, map(text, cell)))
@@ -110,7 +113,7 @@ def _from_csv(
     "Rows of text, all as long as the header."
     if not source.strip(): raise failed('the file is empty: its first row must name the columns, `image` among them')
     lines = io.TextIOWrapper(io.BytesIO(source.rstrip(b'\r\n')), 'utf-8', newline='')
-    reader, rows, begun, alike = csv.reader(lines, strict=True), [], 1, {}
+    reader, rows, begun, alike = csv.reader(lines, strict=True, skipinitialspace=True), [], 1, {}
     def shared(cell): return alike.setdefault(cell, cell) if len(alike) < 100_000 else alike.get(cell, cell)   # one string for equal cells: a million rows need less memory
     try:
         for row in reader: rows.append([shared(cell.strip()) for cell in row]); begun = reader.line_num + 1
@@ -122,7 +125,8 @@ def _from_csv(
         if not row: problems.append(f'row {n}: it is blank: delete it')
         elif len(row) != len(header):
             problems.append(f'row {n}: {len(row)} cells where the header has {len(header)}: every row must have as many; quote a value that holds a comma')
-    if len(header) == 1 and ';' in header[0]: problems.insert(0, "header: the cells seem to be separated by ';': save the file with commas")
+    apart = next((mark for mark in ';\t' if len(header) == 1 and mark in header[0]), None)
+    if apart: problems = [f'header: the cells seem to be separated by {apart!r}: save the file with commas']     # all that is wrong with the rows follows from it
     if problems: raise failed(*problems)
     return pd.DataFrame(rows[1:], columns=header, dtype=str)
 
@@ -221,8 +225,9 @@ def _check_types(
         for split in ('val', 'test'):
             if not any(values[code] for code in np.unique(codes[(table['split'] == split).to_numpy()])) and (table['split'] == split).any():
                 problems.append(f"column '{name}': no label in the rows of split {split}: label more, move some labeled rows there (in a column split, if the table has none yet), or leave the column out")
-        if len(cells) > 20 and len(cells) > .8 * len(table):
-            problems.insert(0, f"column '{name}': {len(cells)} different values in {len(table)} rows look like a name or a number, not like classes: remove the column, or name those that are attribute types (types=[…]; to a notebook -p types category,pattern)")
+        distinct = len(set().union(*values))
+        if distinct > 20 and distinct > .8 * len(table):
+            problems.insert(0, f"column '{name}': {distinct} different values in {len(table)} rows look like a name or a number, not like classes: remove the column, or name those that are attribute types (types=[…]; to a notebook -p types category,pattern)")
         if len(trained) < 2:
             found = f"only the class '{next(iter(trained))}'" if trained else 'no class'
             problems.append(f"column '{name}': {found} in the rows of split train: a type needs at least two classes; fill in more, or remove the column")
@@ -236,12 +241,17 @@ def validate(
     source:str='the table',      # its name, for the message
 ) -> Schema:
     "The schema that the table implies. Raises `AnnotationError` with the first kind of problem of the header, else with every problem of the rows."
+    reserved = ('image', 'split', *BOX)
+    odd = [column for column in table.columns if column not in reserved and column.casefold() in reserved]
+    if odd: raise AnnotationError(source, [f"header: column '{column}' is not '{column.casefold()}', and would be taken for an attribute type: write it in small letters, or call it something else" for column in odd])
     if 'image' not in table: raise AnnotationError(source, [f"header: no column 'image' (found: {', '.join(table.columns)}): name the column of image paths 'image'"])
     double = sorted({column for column in table.columns if list(table.columns).count(column) > 1})
     if double: raise AnnotationError(source, [f"header: column '{column}' appears twice: rename or delete one" for column in double])
     if not len(table): raise AnnotationError(source, ['there is no row below the header: add one row per image'])
     if 'split' not in table: raise AnnotationError(source, ["header: no column 'split': add it, with one of train, val, test, unlabeled in each row"])
     names = type_columns(table) if types is None else list(types)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice: raise AnnotationError(source, [f"types: '{name}' is named twice: name it once" for name in twice])
     unknown = [name for name in names if name not in type_columns(table)]
     if unknown: raise AnnotationError(source, [f"header: no column '{name}' (types found: {', '.join(type_columns(table))}): correct the name, or add the column" for name in unknown])
     taken = [name for name in names if name in ('all', 'images')]
@@ -258,6 +268,13 @@ def validate(
 # %% ../nbs/00_schema.ipynb #36260dbf
 _NO_ANSWER = {'n/a', 'na', 'nan', 'none', 'null', 'unknown', 'other', '-', '?', '0'}
 
+def _bare(
+    name:str,
+) -> str:
+    "A class's name without what people write in one way or another: case, accents' encoding, hyphens, quotes, a decimal zero."
+    name = unicodedata.normalize('NFKC', name).casefold().strip('"\'“”„').replace('-', ' ').replace('_', ' ')
+    return ' '.join(re.sub(r'^(\d+)\.0+$', r'\1', name).split())
+
 def doubts(
     schema:Schema,
 ) -> list[str]:   # one sentence each
@@ -265,10 +282,10 @@ def doubts(
     found = []
     for kind in schema:
         alike = {}
-        for name in kind.classes: alike.setdefault(' '.join(name.casefold().replace('-', ' ').replace('_', ' ').split()), []).append(name)
+        for name in kind.classes: alike.setdefault(_bare(name), []).append(name)
         found += [f"column '{kind.name}': {', '.join(map(repr, names))} are classes of their own: if they mean the same, write them alike" for names in alike.values() if len(names) > 1]
         for name in kind.classes:
-            parts = [part.strip() for part in name.split(',')]
+            parts = [part.strip() for part in re.split(r'[,;/&+]', name)]
             if len(parts) > 1 and {part.casefold() for part in parts} <= {one.casefold() for one in kind.classes}:
                 found.append(f"column '{kind.name}': '{name}' is a class of its own: if it means several labels, write {'|'.join(dict.fromkeys(parts))}")
         found += [f"column '{kind.name}': '{name}' is a class like any other: if it means that nobody looked, leave the cell empty" for name in kind.classes if name.casefold() in _NO_ANSWER]
