@@ -156,6 +156,8 @@ def _image_findings(
     rows = [_finding('images that open', f'{len(opened) - len(unreadable):,} of {len(opened):,}' + part.replace(' among', ', looked at'), 'all', 'wrong' if share > .05 else 'look' if unreadable else 'ok',
                      'mend or remove ' + '; '.join(f'{names[n]} ({why})' for n, why in list(unreadable.items())[:3]) + (' …' if len(unreadable) > 3 else '') + ('; training leaves them out, if their classes have others' if share <= .05 else ''))]
     readable = np.setdiff1d(np.arange(len(opened)), list(unreadable))
+    dark = [names[n] for n in readable if thumbnails[n].max() < 16]
+    if dark: rows.append(_finding('images that are black', f'{len(dark):,}{part}, first {dark[0]}', '0', 'look', 'if they are not, save them as JPEG, or as PNG of 8 bits: values of 0 to 1, or of 12 bits in 16, come out black'))
     same = dict(zip(readable.tolist(), near_duplicates(thumbnails[readable]).tolist())) if len(readable) else {}
     for one, other in ('train', 'test'), ('train', 'val'), ('val', 'test'), ('unlabeled', 'test'):
         there = {same[n]: n for n in reversed(readable) if splits[n] == one}
@@ -177,6 +179,7 @@ def check_dataset(
     if name not in READERS and not name.lower().endswith(('.csv', '.parquet', '.pq')):
         raise ValueError(f"unknown dataset '{name}': give the path of an annotation table (.csv or .parquet), or one of {', '.join(READERS)} with its root")
     if name in READERS and root is None: raise ValueError(f"give the folder of '{name}' by root=…")
+    if isinstance(types, str): raise ValueError(f"types='{types}': give a list, such as {types.split(',')}")
     if images is not None and images < 1: raise ValueError(f'images={images}: give how many to open, at least 1, or None for all')
     dealt = False
     try:

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tqdm import tqdm
-from .datasets import FORMATS, ImageError, MAX_PIXELS, _to_rgb
+from .datasets import FORMATS, ImageError, MAX_PIXELS, _to_rgb, file_stamp
 from .schema import BOX
 from .store import atomic_write
 
@@ -123,10 +123,7 @@ def find_boxes(
     try: known = pd.read_parquet(boxes, columns=[*columns, 'detector']) if boxes.exists() else pd.DataFrame(columns=[*columns, 'detector'])
     except (OSError, ValueError) as error: raise ValueError(f'{boxes.name}: it is not a file of boxes ({str(error)[:200]}): give another one') from None
     if set(known['detector']) - {detector.key}: raise ValueError(f"{boxes.name}: its boxes are those of '{known['detector'].iloc[0]}', not of '{detector.key}': give another file")
-    def stamp(image):
-        try: found = (root/image).stat(); return f'{found.st_size} {found.st_mtime_ns}'
-        except OSError: return 'missing'
-    stamps = {image: stamp(image) for image in images}
+    stamps = {image: file_stamp(root/image) for image in images}
     if images and set(stamps.values()) == {'missing'}: raise ValueError(f'none of the {len(images):,} images is in {root.name}/: give the folder that their paths are relative to (the first is {images[0]})')
     have = {row[0]: row for row in known[columns].itertuples(index=False, name=None) if stamps.get(row[0], row[1]) == row[1]}
     missing = [image for image in images if image not in have and stamps[image] != 'missing']

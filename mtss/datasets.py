@@ -22,8 +22,8 @@ from .store import ChunkedArray, atomic_write, code_hash, content_key, locked, s
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'FORMATS', 'WORKERS', 'SOURCES', 'ImageError', 'read_image', 'FromFiles', 'TooManyUnreadable',
-           'image_store', 'Dataset', 'with_splits', 'only_trained', 'boxes_of', 'from_table', 'of_the_table',
-           'load_annotations', 'generator_hash', 'load_synthetic', 'load_benchmark', 'load_dataset']
+           'image_store', 'Dataset', 'with_splits', 'only_trained', 'boxes_of', 'file_stamp', 'from_table',
+           'of_the_table', 'load_annotations', 'generator_hash', 'load_synthetic', 'load_benchmark', 'load_dataset']
 
 # %% ../nbs/02_datasets.ipynb #5bfe946a
 MAX_PIXELS = 60_000_000  # a larger picture is refused undecoded
@@ -312,13 +312,14 @@ def with_splits(
 ) -> pd.DataFrame:              # the same with it
     "Deal out train, val and test 70 : 10 : 20 where the table has no splits."
     if 'split' in table or 'image' not in table or not len(table) or not table.columns.is_unique: return table      # `validate` names what is wrong
-    split = dealt_splits(table['image'])
+    split, names = dealt_splits(table['image']), table['image']
+    def of_photo(rows): return rows if names.is_unique else rows.groupby(names.to_numpy()).transform('any')     # of several garments in one photo all go with it: it must not be seen twice
     types = [name for name in types or type_columns(table) if name in table]
-    split = np.where((table[types] != '').any(axis=1), split, 'unlabeled')
+    split = np.where(of_photo((table[types] != '').any(axis=1)), split, 'unlabeled')
     for name in types:                        # a class that was dealt no training image can be learned by nobody: give it those it has
         cell, values = _cell_values(table[name])
         trained = set().union(*(values[n] for n in np.unique(cell[split == 'train'])))
-        lost = np.array([not trained.issuperset(own) for own in values])[cell]
+        lost = of_photo(pd.Series(np.array([not trained.issuperset(own) for own in values])[cell], table.index))
         split = np.where((split != 'unlabeled') & lost, 'train', split)
     return table.assign(split=split)
 
@@ -347,15 +348,29 @@ def boxes_of(
     "The boxes of a table, as numbers."
     return table[list(BOX)].apply(pd.to_numeric, errors='coerce').to_numpy(float) if BOX[0] in table else None
 
+def file_stamp(
+    path:Path,
+) -> str:     # size and time of the last change; 'missing' where there is no file
+    "What tells a file that was replaced."
+    try: found = path.stat()
+    except OSError: return 'missing'
+    return f'{found.st_size} {found.st_mtime_ns}'
+
 def _with_boxes(
     table:pd.DataFrame,   # an annotation table without boxes
+    root:Path,            # the folder that its images are relative to
     path:Path,            # a .parquet file with columns image x0 y0 x1 y1; NaN: the whole image
     source:str,           # how messages call the table
 ) -> pd.DataFrame:
     "The table with the boxes of a file. Raises `AnnotationError`."
     if BOX[0] in table: raise AnnotationError(source, [f'it has boxes of its own: leave out {path.name}, or remove the columns {", ".join(BOX)}'])
-    try: found = pd.read_parquet(path, columns=['image', *BOX]).drop_duplicates('image').set_index('image')[list(BOX)].astype(float)
+    try:
+        found = pd.read_parquet(path).drop_duplicates('image').set_index('image')
+        stamps, found = found.get('stamp'), found[list(BOX)].astype(float)
     except (OSError, ValueError, KeyError) as error: raise AnnotationError(path.name, [f'no file of boxes can be read there ({str(error)[:200]}): make one by `mtss.crops.find_boxes`']) from None
+    there = {} if stamps is None else {image: file_stamp(root/image) for image in table['image'].unique() if image in stamps.index}
+    changed = [image for image, stamp in there.items() if stamp not in ('missing', stamps[image])]
+    if changed: raise AnnotationError(path.name, [f'{len(changed):,} photos have been replaced since their boxes were found, first {changed[0]}: run `mtss.crops.find_boxes` again, which looks at those alone'])
     lacking = [image for image in table['image'] if image not in found.index]
     if lacking: print(f'{path.name}: {len(lacking):,} of {len(table):,} images have no entry and are used whole, first {lacking[0]}', file=sys.stderr)
     text = found.reindex(table['image']).map(lambda value: '' if np.isnan(value) else f'{value:g}')
@@ -376,7 +391,7 @@ def from_table(
 ) -> Dataset:
     "A dataset from an annotation table in memory. Raises `AnnotationError`, `TooManyUnreadable`, `StoreError`."
     table = table.reset_index(drop=True)      # our own copy, row n at n
-    if boxes is not None: table = _with_boxes(table, Path(boxes), source)
+    if boxes is not None: table = _with_boxes(table, root, Path(boxes), source)
     if not strict and 'split' in table: table = only_trained(table, source, types)      # else `validate` says why there is none
     schema = validate(table, types, source)
     pixels, digests, unreadable = image_store(root, list(table['image']), boxes_of(table), image_size, store, max_unreadable, decode_ahead)

@@ -22,7 +22,7 @@ def train_replicate(
     **options,                # more of `load_dataset`'s
 ) -> None:
     "Train, or find in the store, the teachers and the student of one replicate. Raises what training raises."
-    check_run(gamma, beta)
+    check_run(gamma, beta, [replicate])
     data = load_for(dataset, preset, replicate, store, **options)
     focus = tune_gamma(data, preset, replicate, store) if gamma == 'tune' else gamma
     tagger = train_student(data, train_teachers(data, focus, preset, replicate, store), beta, preset, replicate, store)
@@ -41,7 +41,7 @@ def main(
     parser.add_argument('--gamma', default=1., type=number_or_tune, help=f"the teachers' focus: a number of at least 0, or tune ({', '.join(f'{g:g}' for g in GAMMAS)})")
     parser.add_argument('--beta', type=float, default=1., help="the student's exponent")
     parser.add_argument('--replicate', type=int, default=0, help='its number: seed of data, draws and start')
-    parser.add_argument('--types', type=lambda text: text.split(','), help="attribute types, as 'category,pattern'; without it all")
+    parser.add_argument('--types', type=lambda text: [name.strip() for name in text.split(',')], help="attribute types, as 'category,pattern'; without it all")
     parser.add_argument('--max-unreadable', type=float, help='the share of photos that may be unreadable')
     given = vars(parser.parse_args(arguments))
     try: train_replicate(**{name: value for name, value in given.items() if value is not None})

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from .datasets import Dataset
 from .draws import uniform
-from .metrics import bootstrap_samples, class_table, evaluate_scores, prior_scores, reliability, variance_over_images
+from .metrics import bootstrap_samples, class_table, evaluate_scores, reliability, variance_over_images
 
 # %% auto #0
 __all__ = ['NEVER', 'wilson', 'type_report', 'too_few', 'no_better', 'worst_classes', 'confused_pairs', 'surest_errors',
@@ -31,18 +31,20 @@ def type_report(
     data:Dataset,                # gives the labels
     scores:dict,                 # {attribute type: N × C} for the rows of `test`
     truth:str='observed',        # 'observed' labels, or the 'clean' truth where it is known
-) -> pd.DataFrame:               # a row per attribute type: labels, then each metric in percent, and half its 95% interval
+) -> pd.DataFrame:               # a row per attribute type: labels, then in percent what takes no look at a photo, the largest F1@1, and each metric with its 95% interval
     "How good a tagger is, and how well that is known."
     rows, test = {}, data.rows('test')
     for kind in data.schema:
         labels = (data.truth(kind.name) if truth == 'clean' else data.targets(kind.name).labels)[test]
         found = evaluate_scores(scores[kind.name], labels, average_precision=False)
-        prior = prior_scores(data.targets(kind.name).labels[data.rows('train')])
-        row = rows[kind.name] = dict(classes=len(kind), labels=int(labels.sum()), **{'commonest R@1': 100 * labels[:, prior.argmax()].sum() / max(1, labels.sum())})
+        common = 100 * np.sort(labels.sum(0))[::-1] / max(1, labels.sum())
+        row = rows[kind.name] = {'classes': len(kind), 'labels': int(labels.sum()), 'commonest R@1': common[0], 'commonest R@3': common[:3].sum(), 'F1@1 at most': 100 * found['F1_ceiling@1']}
         for metric in 'R@1', 'balanced_accuracy', 'R@3', 'F1@1':
             n = (row['labels'] + len(test)) / 2 if metric == 'F1@1' else row['labels']      # F1@1: right answers as a share of the mean of labels and answers
-            least = wilson(found[metric] * n, n)[1] if row['labels'] else np.nan
-            row[metric], row[f'± {metric}'] = 100 * found[metric], 100 * np.fmax(1.96 * variance_over_images(bootstrap_samples(found.ranks, metric))**.5, least)
+            middle, half = wilson(found[metric] * n, n) if row['labels'] else (np.nan, np.nan)
+            spread = 1.96 * variance_over_images(bootstrap_samples(found.ranks, metric))**.5
+            ends = np.fmin(found[metric] - spread, middle - half), np.fmax(found[metric] + spread, middle + half)
+            row[metric], row[f'{metric} low'], row[f'{metric} high'] = 100 * found[metric], *(100 * np.clip(ends, 0, 1))
     return pd.DataFrame(rows).T.astype(dict(classes=int, labels=int)).rename_axis('attribute type')
 
 # %% ../nbs/08b_reports.ipynb #419041c7
@@ -51,20 +53,17 @@ def too_few(
     points:float=10.,      # the half interval of R@1 from which on a number is not trusted
 ) -> list[str]:            # a sentence for each such type
     "The types whose numbers cannot be trusted, in plain words."
-    labels = report['labels'].clip(lower=1)
-    half = report['± R@1'].combine(98 / labels**.5, max)
-    middle, wide = wilson(report['R@1'] / 100 * labels, labels)
-    low, high = (100 * (middle - wide)).fillna(0), (100 * (middle + wide)).fillna(100)
-    return [f"{name}: {row['labels']:.0f} labels in test are too few: R@1 = {row['R@1']:.0f} could as well be {low[name]:.0f} or {high[name]:.0f}. Label more photos of test."
-            for name, row in report.iterrows() if not half[name] < points]
+    half = ((report['R@1 high'] - report['R@1 low']) / 2).combine(98 / report['labels'].clip(lower=1)**.5, max)
+    return [f"{name}: {row['labels']:.0f} labels in test are too few: R@1 = {row['R@1']:.0f} could as well be {row['R@1 low']:.0f} or {row['R@1 high']:.0f}. Label more photos (without a column split, a fifth of those with labels goes to test)."
+            if row['labels'] else f'{name}: without a label in test nothing can be said of it.' for name, row in report.iterrows() if not half[name] < points]
 
 # %% ../nbs/08b_reports.ipynb #7c32da65
 def no_better(
     report:pd.DataFrame,   # of `type_report`
-) -> list[str]:            # a sentence for each such type
-    "The types for which answering the commonest class, whatever the photo, is as good."
-    return [f"{name}: R@1 = {row['R@1']:.0f} (± {row['± R@1']:.0f}) is not surely above the {row['commonest R@1']:.0f} of always answering the commonest class. Do not use its answers yet: label more photos, or train longer (a larger preset)."
-            for name, row in report.iterrows() if not row['R@1'] - row['± R@1'] > row['commonest R@1']]
+) -> dict[str, str]:     # {attribute type: a sentence}
+    "The types for which one and the same answer, whatever the photo, is as good."
+    return {name: f"{name}: R@1 = {row['R@1']:.0f} ({row['R@1 low']:.0f} to {row['R@1 high']:.0f}) is not surely above the {row['commonest R@1']:.0f} of answering the commonest class whatever the photo. Do not use its answers yet: label more photos, or train longer (a larger preset)."
+            for name, row in report.iterrows() if not row['R@1 low'] > row['commonest R@1']}
 
 # %% ../nbs/08b_reports.ipynb #20f61460
 def worst_classes(

@@ -33,7 +33,8 @@ def store_root(
     folder:str|Path|None=None,  # a folder; None: `MTSS_STORE`, else `~/.cache/mtss`
 ) -> Path:                      # the folder, existing and writable
     "The store's folder, made if need be. Raises `StoreError` where it cannot be written."
-    root = Path(folder or os.environ.get('MTSS_STORE') or Path.home()/'.cache'/'mtss').expanduser().absolute()
+    try: root = Path(folder or os.environ.get('MTSS_STORE') or '~/.cache/mtss').expanduser().absolute()
+    except RuntimeError as error: raise StoreError(f'{error} Say where the store is to be by the environment variable MTSS_STORE') from None
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=root): pass
@@ -113,6 +114,7 @@ def locked(
     except Timeout:
         print(f'waiting: another process is working on {folder.name}', flush=True)
         lock.acquire()
+    except OSError as error: raise _explain(error, folder/'.lock') from error      # such as a store of somebody else
     try: yield folder
     finally: lock.release()
 

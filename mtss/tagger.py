@@ -151,6 +151,8 @@ def predict(self:Tagger,
     "Tag one image, or several. Raises `ImageError`, naming the file, and `ValueError` where boxes do not fit the images."
     sources, found = (list(source) if _many(source) else [source]), []
     boxes = [None] * len(sources) if boxes is None else list(boxes) if _many(source) else [boxes]
+    try: boxes = [None if box is None or np.isnan(numbers := np.asarray(box, float)).all() else numbers for box in boxes]      # NaN: a table of boxes has it where there is none
+    except (TypeError, ValueError): raise ValueError(f'boxes={boxes[:1]}…: give four numbers of pixels, x0 y0 x1 y1, for each') from None
     if len(boxes) != len(sources) or any(box is not None and len(box) != 4 for box in boxes): raise ValueError(f'{len(boxes)} boxes for {len(sources)} images: give one of four numbers, x0 y0 x1 y1, for each')
     least = min_confidence if isinstance(min_confidence, dict) else dict.fromkeys(self.schema.names, min_confidence)
     missing = set(self.schema.names) - set(least)
