@@ -7,6 +7,8 @@ from safetensors.torch import save_file
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import nn
 from conftest import ROOT, little, papermill, photo, snapshot, trained, write_table
+from mtss.checks import check_dataset
+from mtss.crops import find_boxes
 from mtss.datasets import ImageError, TooManyUnreadable, load_dataset, read_image, with_splits
 from mtss.experiments import run_or_read_models
 from mtss.losses import check_beta, check_gamma
@@ -51,6 +53,9 @@ TABLES = {
     'blank line': ('\n'.join([*GOOD[:3], '', *GOOD[3:]]), 'row 4', 'blank', 'delete it'),
     'not UTF-8': (edited(3, 'shirt', 'chemisé').encode('latin-1'), 'row 3', 'is not UTF-8', 'save the file as "CSV UTF-8"'),
     'UTF-16': ('\n'.join(GOOD).encode('utf-16'), 'row 1', 'is not UTF-8', 'save the file as "CSV UTF-8"'),
+    'semicolons': ('\n'.join(GOOD).replace(',', ';'), 'header', "separated by ';'", 'save the file with commas'),
+    'tabs': ('\n'.join(GOOD).replace(',', '\t'), 'header', "separated by '\\t'", 'save the file with commas'),
+    'capital split': (edited(1, 'split', 'Split'), 'header', "column 'Split' is not 'split'", 'write it in small letters'),
     'half a box': ('\n'.join([GOOD[0] + ',x0,y0', *(f'{line},1,2' for line in GOOD[1:])]), 'header', 'columns x0, y0 without x1, y1', 'a box needs all four, or none'),
     'box upside down': ('\n'.join([GOOD[0] + ',x0,y0,x1,y1', *(f'{line},0,0,4,4' for line in GOOD[1:4]), GOOD[4] + ',5,5,2,2']), 'row 5', '5 5 2 2 is no box', '0 ≤ x0 < x1'),
 } | {f'climbs by {path}': (edited(5, 'd.png', path), "row 5, column 'image'", 'leaves the table\'s folder', 'use a path inside it')
@@ -396,6 +401,63 @@ def test_a_parquet_table_of_other_types_than_text(column, tmp_path):
     pd.DataFrame(dict(image=['a.jpg', 'b.jpg'], category=column)).to_parquet(tmp_path/'t.parquet')
     read = read_table(tmp_path/'t.parquet')
     assert read['category'].tolist() in (['dress', ''], ['7', ''], ['dress|skirt', ''])
+
+def test_columns_that_were_the_index_of_a_parquet_table_are_columns(tmp_path):
+    table = pd.read_csv(write_table(tmp_path), dtype=str, keep_default_na=False)
+    table.set_index(['split', 'category']).to_parquet(tmp_path/'list.parquet')
+    found = read_table(tmp_path/'list.parquet')
+    assert set(found.columns) == set(table.columns) and all(found[name].equals(table[name]) for name in table)
+
+def test_a_long_number_beside_a_gap_keeps_its_digits(tmp_path):
+    pd.DataFrame(dict(image=['a', 'b'], sku=pd.array([340123450000123457, None], 'Int64'))).to_parquet(tmp_path/'list.parquet')
+    assert read_table(tmp_path/'list.parquet')['sku'].tolist() == ['340123450000123457', '']
+
+def test_blanks_before_a_quoted_cell_do_not_matter(tmp_path):
+    (tmp_path/'list.csv').write_text('image, split, colour\na.png, train, "red|white"\n')
+    assert read_table(tmp_path/'list.csv').loc[0].tolist() == ['a.png', 'train', 'red|white']
+
+def test_values_are_counted_and_not_their_combinations(tmp_path, store):
+    "Ten tags, nearly as many combinations as photos: an attribute type all the same."
+    path = write_table(tmp_path)
+    table, tags = read_table(path), np.random.default_rng(0)
+    table.assign(tags=['|'.join(sorted(tags.choice(list('abcdefghij'), 4, replace=False))) for _ in range(len(table))]).to_csv(path, index=False)
+    assert len(load_dataset(path, image_size=16).schema['tags']) == 10
+
+def test_a_type_that_is_named_twice(tmp_path, store):
+    with pytest.raises(AnnotationError) as error: load_dataset(write_table(tmp_path), types=['category', 'category'])
+    refused(error, "'category' is named twice", 'name it once')
+
+def test_garments_of_one_photo_stay_in_one_split(tmp_path):
+    n = 300
+    table = pd.DataFrame(dict(image=np.repeat([f'{i}.png' for i in range(n)], 2), x0=['0', '8'] * n, y0='0', x1=['8', '16'] * n, y1='16',
+                              category=[f'rare {i}' if i % 20 == 0 else '' if i % 3 == 0 else 'dress' for i in range(2 * n)]))
+    splits = with_splits(table).groupby('image')['split'].nunique()
+    assert (splits == 1).all()
+
+def test_boxes_of_photos_that_were_replaced_since_are_not_used(tmp_path, store):
+    path = write_table(tmp_path)
+    def detector(image): return [(0, 0, 8, 8, 1.)]
+    detector.key = 'corner'
+    find_boxes(list(read_table(path)['image']), tmp_path, detector, tmp_path/'boxes.parquet')
+    load_dataset(path, image_size=16, boxes=tmp_path/'boxes.parquet')
+    Image.fromarray(photo(1000, 32)).save(tmp_path/'images/7.png')
+    with pytest.raises(AnnotationError) as error: load_dataset(path, image_size=16, boxes=tmp_path/'boxes.parquet')
+    refused(error, 'boxes.parquet', '1 photos have been replaced', 'images/7.png', 'run `mtss.crops.find_boxes` again')
+
+def test_names_that_are_nearly_the_same_are_pointed_out(tmp_path):
+    path = write_table(tmp_path)
+    table = read_table(path)
+    table.loc[[0, 6], 'category'] = 'dres'
+    table.assign(price=[f'{9 + n % 4}.95' for n in range(len(table))]).to_csv(path, index=False)
+    found = check_dataset(path).set_index('check')
+    assert found.loc['category: class names', 'found'].startswith("'dres' (2) for 'dress'") and found.loc['category: class names', 'verdict'] == 'look'
+    assert 'numbers, such as' in found.loc['price: classes', 'found'].tolist()[-1]
+
+def test_without_a_home_the_store_says_where_it_could_be(monkeypatch):
+    for name in ('MTSS_STORE', 'HOME'): monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, 'getuid', lambda: 2**31 - 7)       # nobody
+    with pytest.raises(StoreError) as error: store_root()
+    refused(error, 'MTSS_STORE')
 
 def test_splits_are_dealt_by_the_types_that_are_taken(tmp_path):
     "A stock number is no class, even in a table without splits."

@@ -163,3 +163,10 @@ def test_every_type_needs_its_teacher(finished):
     store, data, teachers, _ = finished
     with pytest.raises(ValueError, match='category.*give one teacher for each attribute type'):
         train_student(data, {name: teacher for name, teacher in teachers.items() if name != 'category'}, 1, little(), store=store)
+
+def test_a_box_of_nan_is_none_and_text_is_numbers(tagger):
+    "As a table of boxes has them."
+    image = photo(3, 32)
+    assert tagger.predict([image], boxes=np.full((1, 4), np.nan)) == tagger.predict([image])
+    assert tagger.predict([image], boxes=[['4', '4', '28', '28']]) == tagger.predict([image], boxes=[(4, 4, 28, 28)])
+    with pytest.raises(ValueError, match='give four numbers of pixels'): tagger.predict([image], boxes=[['a', 'b', 'c', 'd']])
