@@ -9,7 +9,7 @@ COMPUTING = {'18_fig7', '21_datasets', '22_query'}
 
 def started(folder, *options, **config):
     "The workflow at work in a folder that holds its store and its rows."
-    given = [f'{name}={value}' for name, value in (dict(preset='smoke', replicates=1, out='rows', unfocused=False) | config).items()]
+    given = [f'{name}={value}' for name, value in (dict(preset='smoke', replicates=1, out='rows', gamma=1, unfocused=False) | config).items()]
     return subprocess.Popen([sys.executable, '-m', 'snakemake', '-s', ROOT/'workflow/Snakefile', *options, '--config', *given], cwd=folder,
                             env=os.environ | {'MTSS_STORE': str(folder/'store')}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -38,6 +38,11 @@ def test_what_would_run(profile, tmp_path):
     assert {stem: asks(block) for stem, block in pages.items()} == {stem: large if stem in COMPUTING else little for stem in PAGES}
     assert len(re.findall(r'resources: .*mem_mb=32000', text)) == len(COMPUTING) + 3 * len(tables)
     assert not (tmp_path/'rows').exists() and not (tmp_path/'store').exists()
+
+def test_table_1_has_every_gamma_that_is_asked_for(tmp_path):
+    "As the paper has it: a job of its own for the replicate whose gamma is chosen on val."
+    one, two = (jobs(snakemake(tmp_path, '-n', page('10_table1'), gamma=gamma)) for gamma in (1, '[1,tune]'))
+    assert one == dict(page=1, replicate=1, gather=1) and two == dict(page=1, replicate=2, gather=1)
 
 @pytest.mark.parametrize('wrong, said', [(dict(gama=2), 'no notebook has a parameter gama'), (dict(preset='huge'), "unknown preset 'huge'")], ids=['name', 'preset'])
 def test_a_wrong_setting_is_refused(wrong, said, tmp_path):
