@@ -144,8 +144,8 @@ def test_other_readings_are_measured(shared, tmp_path):
     assert set(read_rows(tmp_path/'fidelity.csv')['model']) == {'student_asked', 'student_views_2', 'student_views_4'}
     papermill('95_fidelity.ipynb', tmp_path/'out.ipynb', shared, preset='smoke', replicates=1, out=tmp_path)
     assert set(read_rows(tmp_path/'fidelity.csv')['model']) == {'teacher', 'teacher_held', 'teacher_unheld', 'teacher_separate', 'teacher_plain_sgd', 'student_asked', 'student_views_2', 'student_views_4', 'weights',
-                                                                  'plain_teacher', 'plain_student', 'leaning_teacher', 'leaning_student'}
-    assert 'least weight' in (text := said(tmp_path/'out.ipynb')) and 'negatives the other way' in text and '4 views' in text and 'teacher, leaning less as they rank' in text
+                                                                  'plain_teacher', 'plain_student', 'leaning_teacher', 'leaning_student', 'kept_teacher', 'kept_student', 'masked_teacher', 'masked_student', 'unlearned'}
+    assert 'least weight' in (text := said(tmp_path/'out.ipynb')) and 'negatives the other way' in text and '4 views' in text and 'teacher, leaning less as they rank' in text and 'teacher, masked less in the ranking' in text
 
 def test_a_panel_by_itself(shared, tmp_path):
     "And an unknown one is named before anything is trained."
