@@ -130,8 +130,9 @@ def _type_findings(
     labeled = table[table['split'] != 'unlabeled']
     for name, counts in every.groupby('attribute_type', sort=False):
         small, judged, chosen = counts[counts['train'] < FEW_IMAGES], int(counts['test'].sum()), int(counts['val'].sum())
-        lacks = [*([f'with {judged} labels in test an accuracy is known to ± {min(50, 98 / max(judged, 1)**.5):.0f} points'] if judged < FEW_LABELS else []),
-                 *([f'with {chosen} in val no threshold can be found, and no empty cell filled'] if chosen < FEW_TO_CHOOSE else [])]
+        lacks = []
+        if judged < FEW_LABELS: lacks.append(f'with {judged} labels in test an accuracy is known to ± {min(50, 98 / max(judged, 1)**.5):.0f} points')
+        if chosen < FEW_TO_CHOOSE: lacks.append(f'with {chosen} in val no threshold can be found, and no empty cell filled')
         rows.append(_finding(f'{name}: labels', f"{(labeled[name] != '').mean():.0%} of the images outside `unlabeled` have one; {int(counts['train'].sum()):,} to train, {int(counts['val'].sum()):,} to val, {judged:,} to test", f'at least {FEW_LABELS} to test, {FEW_TO_CHOOSE} to val',
                              'look' if lacks else 'ok', f"{'; '.join(lacks)}: label more photos (without a column split, a fifth of those with labels goes to test, a tenth to val)"))
         rows.append(_finding(f'{name}: classes', f"{len(counts)}; {len(small)} with fewer than {FEW_IMAGES} images" + (f", such as {', '.join(small['class'].iloc[::-1][:3])}" if len(small) else ''),

@@ -353,7 +353,7 @@ def file_stamp(
 ) -> str:     # size and time of the last change; 'missing' where there is no file
     "What tells a file that was replaced."
     try: found = path.stat()
-    except OSError: return 'missing'
+    except (OSError, ValueError): return 'missing'
     return f'{found.st_size} {found.st_mtime_ns}'
 
 def _with_boxes(

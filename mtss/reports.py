@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from .checks import FEW_TO_CHOOSE
 from .datasets import Dataset
 from .draws import uniform
 from .metrics import bootstrap_samples, class_table, evaluate_scores, reliability, variance_over_images
@@ -155,7 +156,7 @@ def threshold_for(
     confidence:np.ndarray,   # N: how sure of its first answer, on labeled images of `val`
     right:np.ndarray,        # N bools: whether it was right
     precision:float=.9,      # the wanted share of right answers, in (0, 1]
-    at_least:int=20,         # answers that must lie above: five right ones in a row prove nothing
+    at_least:int=FEW_TO_CHOOSE,  # answers that must lie above: five right ones in a row prove nothing
 ) -> float:                  # in [0, 1], or `NEVER` where no threshold reaches it
     "The lowest confidence above which answers are right often enough, by a standard error. Raises `ValueError` for a precision that is none."
     if not 0 < precision <= 1: raise ValueError(f'precision={precision} is out of range: give a share above 0 and up to 1, such as .9')
