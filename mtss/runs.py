@@ -12,7 +12,6 @@ from typing import Callable
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 import mtss
 from . import baselines, draws, losses, models, training, views
@@ -24,7 +23,7 @@ from .metrics import Evaluation, bootstrap_samples, evaluate_scores, metric_rows
 from .models import Classifier, Student, Teacher, cosine_scores
 from .schema import type_columns
 from .store import StoreError, atomic_write, code_hash, content_key, locked, store_root, write_together
-from .tagger import Tagger, correct_by_prior, fit_prior_correction, fit_temperature
+from .tagger import Tagger, fit_prior_correction, fit_temperature
 from .training import (CheckpointError, CrossEntropyObjective, Schedule, StudentBatches, StudentObjective, TeacherBatches, TeacherObjective,
                            embed, embed_views, fit, load_tensors, processes, save_tensors, val_f1)
 
@@ -32,10 +31,10 @@ from .training import (CheckpointError, CrossEntropyObjective, Schedule, Student
 __all__ = ['PRESETS', 'SAME_BITS', 'GAMMAS', 'IDENTITY', 'COLUMNS', 'WITH_SAMPLES', 'KS', 'COMPARED', 'Preset', 'resolve',
            'load_for', 'training_code', 'project_root', 'provenance', 'run_or_load', 'train_teachers',
            'as_long_as_student', 'train_classifiers', 'train_multi_label', 'tune_gamma', 'teacher_keys',
-           'train_student', 'tagger_scores', 'teacher_scores', 'plan', 'configuration_key', 'labels_of_test',
-           'judge_scores', 'lean_to_prior', 'replicate_numbers', 'check_run', 'origin_of', 'measure_replicate',
-           'difference_rows', 'read_rows', 'results_folder', 'samples_of', 'read_samples', 'over_replicates',
-           'keep_rows', 'missing_replicates', 'run_or_read', 'gather_rows', 'check_parameters']
+           'train_student', 'calibrate', 'tagger_scores', 'teacher_scores', 'plan', 'configuration_key',
+           'labels_of_test', 'judge_scores', 'lean_to_prior', 'replicate_numbers', 'check_run', 'origin_of',
+           'measure_replicate', 'difference_rows', 'read_rows', 'results_folder', 'samples_of', 'read_samples',
+           'over_replicates', 'keep_rows', 'missing_replicates', 'run_or_read', 'gather_rows', 'check_parameters']
 
 # %% ../nbs/09_runs.ipynb #4bea5ad7
 @dataclass(frozen=True)
@@ -480,20 +479,32 @@ def train_student(
     key, record = run_or_load(config, objective, begin, schedule, f'student of {len(teachers)} teachers, β = {beta:g}', store)
     tagger = Tagger(data.schema, student, dictionaries, preset.backbone, data.image_size, preset.view_size, key=key)
     tagger.record = record
-    _calibrate(tagger, data)
+    calibrate(tagger, data)
     return tagger
 
 # %% ../nbs/09_runs.ipynb #589f479e
-def _calibrate(
-    tagger:Tagger,  # whose temperatures are wanted
-    data:Dataset,   # with annotated images in `val`
+def calibrate(
+    tagger:Tagger,      # whose confidences are wanted; they are changed in place
+    data:Dataset,       # with annotated images in `val`
+    leaning:bool=False, # towards common classes as well, as far as `val` advises, which changes the order of the answers: ours, not the paper's
 ) -> None:
-    "Fit the temperature of each type on the observed labels of `val`."
+    "Fit the confidences of each type on the observed labels of `val`."
     rows = data.rows('val')
     scores = tagger_scores(tagger, data, rows)
     for name in data.schema.names:
         labels, annotated = data.targets(name)
-        tagger.temperatures[name] = fit_temperature(scores[name][annotated[rows]], labels[rows][annotated[rows]])
+        known = scores[name][annotated[rows]], labels[rows][annotated[rows]]
+        s, offsets = fit_prior_correction(*known, _frequencies(data, name)) if leaning else (fit_temperature(*known), torch.zeros(len(data.schema[name])))
+        tagger.temperatures[name], tagger.offsets[name] = s, offsets.float()
+
+# %% ../nbs/09_runs.ipynb #c6b895a4
+def _frequencies(
+    data:Dataset,
+    name:str,         # the attribute type
+) -> np.ndarray:      # C, which sum to 1
+    "How common each class is in `train`, by the observed labels."
+    prior = prior_scores(data.targets(name).labels[data.rows('train')])
+    return prior / prior.sum()
 
 # %% ../nbs/09_runs.ipynb #adbdfa34
 def tagger_scores(
@@ -620,14 +631,13 @@ def lean_to_prior(
     val:dict[str, Tensor],   # {attribute type: N × C}: scores of `val`
     test:dict[str, Tensor],  # the same of `test`, for some or all types
 ) -> dict[str, Tensor]:      # corrected scores of `test`
-    "Scores that lean towards common classes, as far as the observed labels of `val` advise: ours, not the paper's (see `mtss.tagger.correct_by_prior`)."
+    "Scores that lean towards common classes, as far as the observed labels of `val` advise: ours, not the paper's (see `mtss.tagger.fit_prior_correction`)."
     rows, corrected = data.rows('val'), {}
     for name in test:
         labels, annotated = data.targets(name)
-        prior = prior_scores(labels[data.rows('train')])
-        prior = prior / prior.sum()
         chosen = annotated[rows]
-        corrected[name] = correct_by_prior(test[name], prior, *fit_prior_correction(val[name][chosen], labels[rows][chosen], prior))
+        s, offsets = fit_prior_correction(val[name][chosen], labels[rows][chosen], _frequencies(data, name))
+        corrected[name] = s * test[name].double() + offsets
     return corrected
 
 # %% ../nbs/09_runs.ipynb #5b1d9f40
@@ -778,7 +788,7 @@ def _reliability(
     rows = []
     for name in data.schema.names:
         labels = labels_of_test(data, name, columns['truth'])
-        confidence, first = F.softmax(tagger.temperatures[name] * scores[name], dim=1).max(1)
+        confidence, first = tagger.as_confidences({name: scores[name]})[name].max(1)
         labeled = labels.any(1)
         if not labeled.any(): continue
         right = labels[np.arange(len(labels)), first.numpy()][labeled]

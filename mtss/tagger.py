@@ -21,7 +21,7 @@ from .training import CheckpointError, load_tensors, save_tensors
 from .views import plain_view
 
 # %% auto #0
-__all__ = ['fit_temperature', 'fit_prior_correction', 'correct_by_prior', 'Tagger', 'predict', 'save', 'load', 'export_onnx']
+__all__ = ['fit_temperature', 'fit_prior_correction', 'Tagger', 'predict', 'save', 'load', 'export_onnx']
 
 # %% ../nbs/08_tagger.ipynb #71cf7e07
 def fit_temperature(
@@ -47,13 +47,14 @@ def fit_prior_correction(
     scores:Tensor,      # N × C cosines (or logits) of annotated images of `val`
     labels:np.ndarray,  # bool, N × C
     prior:np.ndarray,   # C class frequencies in `train`, which sum to 1
-) -> tuple[float, float]:  # s and τ
-    "The most likely mixture of cosine and class frequency."
-    if not len(labels): return 1., 0.
-    scores, share, log_prior = scores.double(), _shares(labels), _log_prior(prior)
+) -> tuple[float, Tensor]:  # s, and an offset for each class, float64
+    "The most likely mixture of cosine and class frequency: logits are s times the scores, plus the offsets."
+    log_prior = _log_prior(prior)
+    if not len(labels): return 1., 0 * log_prior
+    scores, share = scores.double(), _shares(labels)
     def loss(x): return -(share * F.log_softmax(np.exp(x[0]) * scores + x[1] * log_prior, dim=1)).sum(1).mean().item()
     found = minimize(loss, [np.log(10.), .5], method='Nelder-Mead', bounds=[(np.log(.01), np.log(200)), (0, 2)], options=dict(xatol=1e-5, fatol=1e-9))
-    return float(np.exp(found.x[0])), float(found.x[1])
+    return float(np.exp(found.x[0])), float(found.x[1]) * log_prior
 
 # %% ../nbs/08_tagger.ipynb #2461a23d
 def _log_prior(
@@ -61,16 +62,6 @@ def _log_prior(
 ) -> Tensor:
     "Logarithms of the frequencies; a class without a training image counts as a thousandth of one image in a thousand."
     return torch.as_tensor(np.log(np.maximum(prior, 1e-6)))
-
-# %% ../nbs/08_tagger.ipynb #21be6755
-def correct_by_prior(
-    scores:Tensor,     # N × C
-    prior:np.ndarray,  # C class frequencies in `train`
-    s:float,           # factor of the scores
-    tau:float,         # factor of the log frequencies
-) -> Tensor:           # N × C logits
-    "Scores that lean towards the common classes."
-    return s * scores.double() + tau * _log_prior(prior)
 
 # %% ../nbs/08_tagger.ipynb #454a4345
 def _looked_at(
@@ -90,6 +81,7 @@ class Tagger:
         image_size:int,                      # side of the pictures that it takes, in pixels: that of the stored photos it has learned from
         view_size:int|None=None,             # side that the student looks at them in; None: as they are
         temperatures:dict[str, float]|None=None,  # {attribute type: s}; None: 1
+        offsets:dict[str, Tensor]|None=None,      # {attribute type: C numbers}, of a tagger that leans towards common classes; None: 0
         key:str='',                          # the student's name in the store
     ):
         self.schema, self.student, self.backbone, self.key = schema, student.eval(), backbone, key
@@ -97,6 +89,7 @@ class Tagger:
         if self.view_size > image_size: raise ValueError(f'view_size={view_size} is larger than image_size={image_size}: there would be nothing more to see')
         self.label_embeddings = {name: label_embeddings[name].detach().cpu() for name in schema.names}
         self.temperatures = {name: float(temperature) for name, temperature in temperatures.items()} if temperatures else {name: 1. for name in schema.names}
+        self.offsets = {name: torch.as_tensor(offsets[name]).float() if offsets else torch.zeros(len(schema[name])) for name in schema.names}
 
     @torch.no_grad()
     def scores(self,
@@ -111,7 +104,13 @@ class Tagger:
         images:Tensor,         # float in [0, 1], B × 3 × size × size
     ) -> dict[str, Tensor]:    # {attribute type: B × C, rows that sum to 1}
         "The calibrated confidence of every class."
-        return {name: F.softmax(self.temperatures[name] * scores, dim=1) for name, scores in self.scores(images).items()}
+        return self.as_confidences(self.scores(images))
+
+    def as_confidences(self,
+        scores:dict[str, Tensor],  # {attribute type: B × C cosines}
+    ) -> dict[str, Tensor]:        # {attribute type: B × C, rows that sum to 1}
+        "Cosines as calibrated confidences. Where the tagger leans, the order of the classes is another."
+        return {name: F.softmax(self.temperatures[name] * cosines + self.offsets[name].to(cosines.device), dim=1) for name, cosines in scores.items()}
 
 # %% ../nbs/08_tagger.ipynb #78c721d5
 def _as_input(
@@ -173,6 +172,7 @@ def save(self:Tagger,
     "Write the tagger as one file. Raises `StoreError`."
     tensors = {f'student/{name}': tensor for name, tensor in self.student.state_dict().items()}
     tensors |= {f'label_embeddings/{name}': tensor for name, tensor in self.label_embeddings.items()}
+    tensors |= {f'offsets/{name}': tensor for name, tensor in self.offsets.items()}
     save_tensors(path, tensors, kind='tagger', schema=self.schema.to_json(), backbone=self.backbone, image_size=self.image_size, view_size=self.view_size,
                  temperatures=self.temperatures, key=self.key)
 
@@ -188,14 +188,15 @@ def load(cls,
         if record['kind'] != 'tagger': raise ValueError(f"it is a {record['kind']}")
         schema = Schema.from_json(record['schema'])
         part = lambda prefix: {name[len(prefix):]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-        dictionaries = part('label_embeddings/')
+        dictionaries, offsets = part('label_embeddings/'), part('offsets/')
         if any(dictionary.ndim != 2 for dictionary in dictionaries.values()) or {name: len(dictionary) for name, dictionary in dictionaries.items()} != {kind.name: len(kind) for kind in schema}: raise ValueError('its dictionaries do not fit its schema')
         size, view_size, temperatures = record['image_size'], record['view_size'], record['temperatures']
         if type(size) is not int or type(view_size) is not int or not 8 <= view_size <= size <= 4096: raise ValueError(f'image_size={size!r} and view_size={view_size!r} cannot be')
         if temperatures.keys() != dictionaries.keys() or not all(isinstance(t, float) and 0 < t < np.inf for t in temperatures.values()): raise ValueError('its temperatures are not a number above 0 for each type')
+        if {name: offset.shape for name, offset in offsets.items()} != {name: dictionary.shape[:1] for name, dictionary in dictionaries.items()} or not all(offset.isfinite().all() for offset in offsets.values()): raise ValueError('its offsets are not a number for each class')
         student = Student(record['backbone'], {name: dictionaries[name].shape[1] for name in schema.names})
         student.load_state_dict(part('student/'))
-        return cls(schema, student, dictionaries, record['backbone'], size, view_size, temperatures, record['key'])
+        return cls(schema, student, dictionaries, record['backbone'], size, view_size, temperatures, offsets, record['key'])
     except (AttributeError, CheckpointError, KeyError, TypeError, ValueError, RuntimeError) as error:
         inner = error.__context__ if isinstance(error, CheckpointError) else error      # what stopped `load_tensors`, without its remedy, which is for runs
         cause = f'it has no {inner}' if isinstance(inner, KeyError) else str(inner).strip().split('\n')[-1].strip()[:200]
@@ -230,8 +231,8 @@ def export_onnx(self:Tagger,
     def called(name): return name if name in ('', 'images') else outer.get(name, f'inside | {name}')
     for node in model.graph.node: node.input[:], node.output[:] = map(called, node.input), map(called, node.output)
     for value in (*model.graph.initializer, *model.graph.value_info, *model.graph.output): value.name = called(value.name)
-    onnx.helper.set_model_props(model, dict(schema=self.schema.to_json(), image_size=str(size), temperatures=json.dumps(self.temperatures),
-                                            input='RGB, upright, transparency on white, cropped to the box if training was, stretched to a square, values from 0 to 1', output='cosines; confidence = softmax(temperature * cosines)'))
+    onnx.helper.set_model_props(model, dict(schema=self.schema.to_json(), image_size=str(size), temperatures=json.dumps(self.temperatures), offsets=json.dumps({name: offset.tolist() for name, offset in self.offsets.items()}),
+                                            input='RGB, upright, transparency on white, cropped to the box if training was, stretched to a square, values from 0 to 1', output='cosines; confidence = softmax(temperature * cosines + offsets)'))
     atomic_write(path, model.SerializeToString())
 
 Tagger.export_onnx = export_onnx

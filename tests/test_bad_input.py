@@ -837,6 +837,9 @@ def test_load_refuses_a_file_that_is_no_tagger(finished, tagger, tmp_path):
         'an image size that is none': (lambda: rewritten(image_size=10**6), 'image_size=1000000'), 'an image size as text': (lambda: rewritten(image_size='32'), "image_size='32'"),
         'a view larger than the image': (lambda: rewritten(view_size=4000), 'view_size=4000'), 'a view that is none': (lambda: rewritten(view_size=None), 'view_size=None'),
         'no temperatures': (lambda: rewritten(temperatures={}), 'its temperatures'), 'a temperature that is none': (lambda: rewritten(temperatures=dict.fromkeys(schema, -1.)), 'its temperatures'),
+        'no offsets': (lambda: rewritten({name: tensor for name, tensor in tensors.items() if not name.startswith('offsets/')}), 'its offsets'),
+        'offsets that are none': (lambda: rewritten({name: tensor * torch.nan if name.startswith('offsets/') else tensor for name, tensor in tensors.items()}), 'its offsets'),
+        'an offset too few': (lambda: rewritten({name: tensor[1:] if name.startswith('offsets/') else tensor for name, tensor in tensors.items()}), 'its offsets'),
         'half the weights': (lambda: rewritten({name: tensor for name, tensor in tensors.items() if 'branches.0' not in name}), 'Missing key(s) in state_dict: "branches.0'),
     }
     for name, (spoil_it, cause) in wrong.items():
