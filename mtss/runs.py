@@ -950,9 +950,11 @@ def check_parameters(
     cells:list[str],        # the notebook's input cells so far: IPython's `In`
     known:dict[str, str],   # {parameter: what it means}
 ) -> None:
-    "Raise `ValueError` where papermill injected a parameter that the notebook does not have."
+    "Raise `ValueError` where papermill injected a parameter that the notebook does not have, or text for one that is true or false: `no` would count as true."
     for cell in cells:
         if not cell.startswith('# Parameters'): continue
-        given = [node.targets[0].id for node in ast.parse(cell).body if isinstance(node, ast.Assign)]
+        given = {node.targets[0].id: node.value for node in ast.parse(cell).body if isinstance(node, ast.Assign)}
         unknown = [name for name in given if name not in known]
         if unknown: raise ValueError(f"unknown parameter {', '.join(unknown)}; known:\n" + '\n'.join(f'  {name:<{max(map(len, known)) + 2}}{meaning}' for name, meaning in known.items()))
+        for name, value in given.items():
+            if known[name].startswith('True or False') and not isinstance(getattr(value, 'value', None), bool): raise ValueError(f'{name}={ast.unparse(value)}: give True or False')

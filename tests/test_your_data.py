@@ -68,17 +68,18 @@ def test_photos_of_ones_own_without_splits_and_with_a_photo_that_does_not_open(t
     (tmp_path/'shop'/broken).write_bytes(b'no photo')
     table.to_csv(tmp_path/'shop/list.csv', index=False)
     before = snapshot(tmp_path/'shop')
-    papermill('80_your_data.ipynb', tmp_path/'page.ipynb', tmp_path/'store', preset='smoke', data=tmp_path/'shop/list.csv', types='category', later='colour', out=tmp_path/'out', precision=.01)
+    papermill('80_your_data.ipynb', tmp_path/'page.ipynb', tmp_path/'store', preset='smoke', data=tmp_path/'shop/list.csv', types='category', later='colour', leaning=False, out=tmp_path/'out', precision=.01)
     text, full = said(tmp_path/'page.ipynb'), read_table(tmp_path/'out/tagged.csv')
     assert broken in text and 'student of 2 teachers' in text
     split = with_splits(read_table(tmp_path/'shop/list.csv'), ['category', 'colour'])['split']     # photos that the later column alone labels are dealt in with it
     assert not split.equals(with_splits(read_table(tmp_path/'shop/list.csv'), ['category'])['split'])
     assert read_table(tmp_path/'out/tomorrow.csv')['image'].tolist() == table['image'][((split == 'test') & (full['image'] != broken)).to_numpy()].tolist()
+    assert not any(offset.any() for offset in Tagger.load(tmp_path/'out/tagger.safetensors').offsets.values())      # every class counts alike
     assert list(full.columns) == ['image', 'category', 'colour'] and full.loc[full['image'] == broken, 'colour'].item() == ''
     assert snapshot(tmp_path/'shop') == before
     assert check_dataset(tmp_path/'shop/list.csv').set_index('check').loc['images that open', 'verdict'] == 'look'
 
-@pytest.mark.parametrize('given, message', [(dict(precision=1.2), 'precision=1.2 is out of range'), (dict(precison=.9), 'unknown parameter precison'), (dict(preset='tiney'), "unknown preset 'tiney'"), (dict(later='sleve'), 'no such column'), (dict(weights='nothing.safetensors'), 'nothing.safetensors: missing, or not a .safetensors file'), (dict(types='category,color'), 'the table has no column color; it has category, pattern')])
+@pytest.mark.parametrize('given, message', [(dict(precision=1.2), 'precision=1.2 is out of range'), (dict(precison=.9), 'unknown parameter precison'), (dict(preset='tiney'), "unknown preset 'tiney'"), (dict(leaning='no'), "leaning='no': give True or False"), (dict(later='sleve'), 'no such column'), (dict(weights='nothing.safetensors'), 'nothing.safetensors: missing, or not a .safetensors file'), (dict(types='category,color'), 'the table has no column color; it has category, pattern')])
 def test_a_slip_is_named_before_anything_is_done(tmp_path, given, message):
     if 'later' in given or 'types' in given: given = given | dict(data=write_table(tmp_path/'shop'))
     done = papermill('80_your_data.ipynb', tmp_path/'page.ipynb', tmp_path/'store', check=False, **dict(preset='smoke', out=tmp_path/'out') | given)
