@@ -486,25 +486,33 @@ def train_student(
 def calibrate(
     tagger:Tagger,      # whose confidences are wanted; they are changed in place
     data:Dataset,       # with annotated images in `val`
-    leaning:bool=False, # towards common classes as well, as far as `val` advises, which changes the order of the answers: ours, not the paper's
+    leaning:bool=False, # towards the classes that are common in `train` as well, as far as `val` advises, which changes the order of the answers: ours, not the paper's
 ) -> None:
     "Fit the confidences of each type on the observed labels of `val`."
-    rows = data.rows('val')
-    scores = tagger_scores(tagger, data, rows)
+    scores = tagger_scores(tagger, data, data.rows('val'))
     for name in data.schema.names:
-        labels, annotated = data.targets(name)
-        known = scores[name][annotated[rows]], labels[rows][annotated[rows]]
+        known = _annotated(data, name, scores[name])
         s, offsets = fit_prior_correction(*known, _frequencies(data, name)) if leaning else (fit_temperature(*known), torch.zeros(len(data.schema[name])))
         tagger.temperatures[name], tagger.offsets[name] = s, offsets.float()
 
 # %% ../nbs/09_runs.ipynb #c6b895a4
+def _annotated(
+    data:Dataset,
+    name:str,       # the attribute type
+    scores:Tensor,  # N × C, of the images of `val`
+) -> tuple[Tensor, np.ndarray]:  # scores and labels, M × C
+    "Those of the images of `val` that somebody has looked at."
+    labels, annotated = data.targets(name)
+    rows = data.rows('val')
+    return scores[annotated[rows]], labels[rows][annotated[rows]]
+
 def _frequencies(
     data:Dataset,
     name:str,         # the attribute type
-) -> np.ndarray:      # C, which sum to 1
+) -> np.ndarray:      # C, which sum to 1; zeros where nothing is labeled, so that no class is commoner
     "How common each class is in `train`, by the observed labels."
     prior = prior_scores(data.targets(name).labels[data.rows('train')])
-    return prior / prior.sum()
+    return prior / max(prior.sum(), 1e-12)
 
 # %% ../nbs/09_runs.ipynb #adbdfa34
 def tagger_scores(
@@ -632,11 +640,9 @@ def lean_to_prior(
     test:dict[str, Tensor],  # the same of `test`, for some or all types
 ) -> dict[str, Tensor]:      # corrected scores of `test`
     "Scores that lean towards common classes, as far as the observed labels of `val` advise: ours, not the paper's (see `mtss.tagger.fit_prior_correction`)."
-    rows, corrected = data.rows('val'), {}
+    corrected = {}
     for name in test:
-        labels, annotated = data.targets(name)
-        chosen = annotated[rows]
-        s, offsets = fit_prior_correction(val[name][chosen], labels[rows][chosen], _frequencies(data, name))
+        s, offsets = fit_prior_correction(*_annotated(data, name, val[name]), _frequencies(data, name))
         corrected[name] = s * test[name].double() + offsets
     return corrected
 
@@ -950,7 +956,7 @@ def check_parameters(
     cells:list[str],        # the notebook's input cells so far: IPython's `In`
     known:dict[str, str],   # {parameter: what it means}
 ) -> None:
-    "Raise `ValueError` where papermill injected a parameter that the notebook does not have, or text for one that is true or false: `no` would count as true."
+    "Raise `ValueError` where papermill injected a parameter that the notebook does not have, or something else for one that is True or False: `no` would count as true."
     for cell in cells:
         if not cell.startswith('# Parameters'): continue
         given = {node.targets[0].id: node.value for node in ast.parse(cell).body if isinstance(node, ast.Assign)}

@@ -81,8 +81,8 @@ class Tagger:
         image_size:int,                      # side of the pictures that it takes, in pixels: that of the stored photos it has learned from
         view_size:int|None=None,             # side that the student looks at them in; None: as they are
         temperatures:dict[str, float]|None=None,  # {attribute type: s}; None: 1
-        offsets:dict[str, Tensor]|None=None,      # {attribute type: C numbers}, of a tagger that leans towards common classes; None: 0
         key:str='',                          # the student's name in the store
+        offsets:dict[str, Tensor]|None=None, # {attribute type: C numbers}, of a tagger that leans towards common classes; None: 0
     ):
         self.schema, self.student, self.backbone, self.key = schema, student.eval(), backbone, key
         self.image_size, self.view_size = image_size, view_size or image_size
@@ -90,6 +90,7 @@ class Tagger:
         self.label_embeddings = {name: label_embeddings[name].detach().cpu() for name in schema.names}
         self.temperatures = {name: float(temperature) for name, temperature in temperatures.items()} if temperatures else {name: 1. for name in schema.names}
         self.offsets = {name: torch.as_tensor(offsets[name]).float() if offsets else torch.zeros(len(schema[name])) for name in schema.names}
+        if any(offset.shape != (len(schema[name]),) or not offset.isfinite().all() for name, offset in self.offsets.items()): raise ValueError('its offsets are not a number for each class')
 
     @torch.no_grad()
     def scores(self,
@@ -193,10 +194,10 @@ def load(cls,
         size, view_size, temperatures = record['image_size'], record['view_size'], record['temperatures']
         if type(size) is not int or type(view_size) is not int or not 8 <= view_size <= size <= 4096: raise ValueError(f'image_size={size!r} and view_size={view_size!r} cannot be')
         if temperatures.keys() != dictionaries.keys() or not all(isinstance(t, float) and 0 < t < np.inf for t in temperatures.values()): raise ValueError('its temperatures are not a number above 0 for each type')
-        if {name: offset.shape for name, offset in offsets.items()} != {name: dictionary.shape[:1] for name, dictionary in dictionaries.items()} or not all(offset.isfinite().all() for offset in offsets.values()): raise ValueError('its offsets are not a number for each class')
+        if offsets.keys() != dictionaries.keys(): raise ValueError('its offsets are not those of its types')
         student = Student(record['backbone'], {name: dictionaries[name].shape[1] for name in schema.names})
         student.load_state_dict(part('student/'))
-        return cls(schema, student, dictionaries, record['backbone'], size, view_size, temperatures, offsets, record['key'])
+        return cls(schema, student, dictionaries, record['backbone'], size, view_size, temperatures, record['key'], offsets)
     except (AttributeError, CheckpointError, KeyError, TypeError, ValueError, RuntimeError) as error:
         inner = error.__context__ if isinstance(error, CheckpointError) else error      # what stopped `load_tensors`, without its remedy, which is for runs
         cause = f'it has no {inner}' if isinstance(inner, KeyError) else str(inner).strip().split('\n')[-1].strip()[:200]
@@ -231,8 +232,8 @@ def export_onnx(self:Tagger,
     def called(name): return name if name in ('', 'images') else outer.get(name, f'inside | {name}')
     for node in model.graph.node: node.input[:], node.output[:] = map(called, node.input), map(called, node.output)
     for value in (*model.graph.initializer, *model.graph.value_info, *model.graph.output): value.name = called(value.name)
-    onnx.helper.set_model_props(model, dict(schema=self.schema.to_json(), image_size=str(size), temperatures=json.dumps(self.temperatures), offsets=json.dumps({name: offset.tolist() for name, offset in self.offsets.items()}),
-                                            input='RGB, upright, transparency on white, cropped to the box if training was, stretched to a square, values from 0 to 1', output='cosines; confidence = softmax(temperature * cosines + offsets)'))
+    onnx.helper.set_model_props(model, dict(schema=self.schema.to_json(), image_size=str(size), calibration=json.dumps({name: [self.temperatures[name], offset.tolist()] for name, offset in self.offsets.items()}),
+                                            input='RGB, upright, transparency on white, cropped to the box if training was, stretched to a square, values from 0 to 1', output='cosines; confidence = softmax(temperature * cosines + offsets), by the calibration [temperature, offsets] of each type'))
     atomic_write(path, model.SerializeToString())
 
 Tagger.export_onnx = export_onnx

@@ -70,6 +70,18 @@ def test_an_experiment_has_its_parameters_in_one_cell(stem):
         assert '#' in lines[node.lineno - 1], f'{ast.unparse(node)} does not say what it means'
 
 @pytest.mark.parametrize('stem', EXPERIMENTS)
+def test_what_is_true_or_false_is_described_so(stem):
+    "`check_parameters` goes by it, and refuses `-p longer no`."
+    given, described = {}, {}
+    for cell in code(NOTEBOOKS[stem]):
+        if 'parameters' in cell.metadata.get('tags', []): given = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}
+        if 'check_parameters(' in cell.source:
+            (call,) = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Call) and getattr(node.func, 'id', '') == 'check_parameters']
+            described = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.args[1].keywords}
+    assert given.keys() == described.keys()
+    for name, value in given.items(): assert isinstance(value, bool) == described[name].startswith('True or False'), name
+
+@pytest.mark.parametrize('stem', EXPERIMENTS)
 def test_an_experiment_is_left_to_papermill_and_exports_nothing(stem):
     front_matter = NBProcessor(ROOT/f'nbs/{stem}.ipynb', procs=FrontmatterProc, process=True).nb.frontmatter_
     assert front_matter.get('title') and front_matter.get('skip_exec') is True

@@ -63,7 +63,7 @@ def test_onnx_takes_a_type_that_is_called_like_a_part_of_the_network(tmp_path):
 def test_onnx_says_what_it_gives(session, tagger):
     record = session.get_modelmeta().custom_metadata_map
     assert {name: list(tagger.schema[name].classes) for name in tagger.schema.names} == json.loads(record['schema'])
-    assert json.loads(record['temperatures']) == tagger.temperatures and json.loads(record['offsets']) == {name: offset.tolist() for name, offset in tagger.offsets.items()} and record['image_size'] == '16'
+    assert json.loads(record['calibration']) == {name: [tagger.temperatures[name], offset.tolist()] for name, offset in tagger.offsets.items()} and record['image_size'] == '16'
     assert session.get_inputs()[0].shape[1:] == [3, 16, 16] and isinstance(session.get_inputs()[0].shape[0], str)
 
 def test_a_file_is_seen_as_the_photos_that_were_judged(tagger, tmp_path):
@@ -73,7 +73,7 @@ def test_a_file_is_seen_as_the_photos_that_were_judged(tagger, tmp_path):
     kind = tagger.schema.names[0]
     (tmp_path/'annotations.csv').write_text(f'image,split,{kind}\n' + ''.join(f'{file},{split},{tagger.schema[kind].classes[n % 2]}\n' for n, (file, split) in enumerate(zip(files, ['train'] * 4 + ['val', 'test']))))
     stored = load_dataset(tmp_path/'annotations.csv', image_size=40, store=tmp_path/'store').pixels[np.arange(6)]
-    tagger = Tagger(tagger.schema, tagger.student, tagger.label_embeddings, tagger.backbone, 40, 16, tagger.temperatures, tagger.offsets)
+    tagger = Tagger(tagger.schema, tagger.student, tagger.label_embeddings, tagger.backbone, 40, 16, tagger.temperatures, offsets=tagger.offsets)
     judged = tagger.student(plain_view(stored, 16))[kind]
     seen = tagger.scores(plain_view(stored))
     assert torch.allclose(seen[kind], cosine_scores(judged, tagger.label_embeddings[kind]), atol=1e-6)

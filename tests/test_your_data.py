@@ -26,7 +26,7 @@ def test_the_tour_leaves_a_catalogue_and_two_taggers(tour):
     assert filled['confidence'].is_monotonic_decreasing and filled['confidence'].between(0, 1).all()
     assert set(json.loads((folder/'out/thresholds.json').read_text())) == {'category', 'pattern', 'colour', 'sleeve'}
     tagger = Tagger.load(folder/'out/tagger.safetensors')
-    assert tagger.schema.names == ('category', 'pattern', 'colour', 'sleeve')
+    assert tagger.schema.names == ('category', 'pattern', 'colour', 'sleeve') and any(offset.any() for offset in tagger.offsets.values())      # it leans, where val advises it
     assert {output.name for output in onnxruntime.InferenceSession(folder/'out/tagger.onnx').get_outputs()} == set(tagger.schema.names)
     for part in ('labels in test are too few', 'teacher of sleeve, γ = 1: training', 'commonest mistakes', 'ONNX Runtime and PyTorch agree'): assert part in text
 
@@ -41,7 +41,7 @@ def test_what_is_sure_fills_empty_cells_and_one_answer_for_all_does_not(tmp_path
     said = dict(category=np.where(np.arange(600) % 11, true, (true + 1) % 3), pattern=np.zeros(600, int))
     confidences = {kind.name: np.full((600, len(kind)), .1 / (len(kind) - 1)) for kind in shop.schema}
     for name in said: confidences[name][np.arange(600), said[name]] = .9
-    page = dict(shop=shop, table=table, types=['category', 'pattern'], confidences=confidences, labels={name: shop.targets(name).labels for name in said}, test=shop.rows('test'), val=shop.rows('val'),
+    page = dict(shop=shop, table=table, types=['category', 'pattern'], leaning=True, ways={True: confidences, False: confidences}, confidences=confidences, labels={name: shop.targets(name).labels for name in said}, test=shop.rows('test'), val=shop.rows('val'),
                 report=type_report(shop, {name: values[shop.rows('test')] for name, values in confidences.items()}), precision=.4, out=tmp_path)
     sources = [''.join(cell['source']) for cell in json.loads((ROOT/'nbs/80_your_data.ipynb').read_text())['cells'] if cell['cell_type'] == 'code']
     for begins in ('from IPython', 'def answers', 'thresholds, rows', 'for values in confidences'):
