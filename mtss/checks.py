@@ -164,7 +164,7 @@ def _image_findings(
         there = {same[n]: n for n in reversed(readable) if splits[n] == one}
         twice = [(there[same[n]], n) for n in readable if splits[n] == other and same[n] in there]
         verdict = ('look' if one == 'unlabeled' else 'wrong') if twice else 'ok' if every else 'look'
-        remedy = 'put both into one split, first ' + ', '.join(f'{names[a]} = {names[b]}' for a, b in twice[:2]) if twice else 'images=None looks at all of them'
+        remedy = 'put both into one split, as a column split can say: ' + ', '.join(f'{names[a]} = {names[b]}' for a, b in twice[:20]) + ' …' * (len(twice) > 20) if twice else 'images=None looks at all of them'
         rows.append(_finding(f'{other} images that {one} has as well', f'{len(twice):,}{part}', '0', verdict, remedy))
     return rows
 

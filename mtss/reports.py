@@ -16,7 +16,7 @@ from .metrics import bootstrap_samples, class_table, evaluate_scores, reliabilit
 
 # %% auto #0
 __all__ = ['NEVER', 'wilson', 'type_report', 'too_few', 'no_better', 'worst_classes', 'confused_pairs', 'surest_errors',
-           'contact_sheet', 'error_by_chance', 'reliability_diagram', 'threshold_for', 'fill_gaps']
+           'contact_sheet', 'error_by_chance', 'reliability_diagram', 'threshold_for', 'answer_report', 'fill_gaps']
 
 # %% ../nbs/08b_reports.ipynb #b77dc778
 def wilson(
@@ -165,7 +165,22 @@ def threshold_for(
     middle, half = wilson(right[order].cumsum(), n, z=1)
     last = np.append(confidence[order][:-1] > confidence[order][1:], True)      # answers of equal confidence go together
     fits = np.flatnonzero((middle - half >= precision - 1e-12) & last & (n >= at_least))
-    return float(confidence[order[fits[-1]]]) if len(fits) else NEVER
+    return float(np.floor(1e4 * confidence[order[fits[-1]]]) / 1e4) if len(fits) else NEVER      # four digits, so that the last of a float does not decide elsewhere
+
+# %% ../nbs/08b_reports.ipynb #8d170f58
+def answer_report(
+    confidence:np.ndarray,   # N × C, rows that sum to 1
+    labels:np.ndarray,       # bool, N × C; images without a label are left out
+    classes:tuple[str, ...], # C names
+    threshold:float=0.,      # answers below it are left out
+) -> pd.DataFrame:           # a row per class that is answered, the least right first: answer, given, right (a share), and its 95% interval, low and high
+    "How often each answer is right where it is given."
+    first = np.where(labels.any(1) & (np.asarray(confidence).max(1) >= threshold), np.asarray(confidence).argmax(1), -1)
+    given = np.bincount(first[first >= 0], minlength=len(classes))
+    right = np.array([labels[first == c, c].sum() for c in range(len(classes))])
+    middle, half = wilson(right, np.maximum(given, 1))
+    report = pd.DataFrame(dict(answer=classes, given=given, right=right / np.maximum(given, 1), low=middle - half, high=middle + half))
+    return report[report['given'] > 0].sort_values(['right', 'given'], ascending=[True, False], kind='stable', ignore_index=True)
 
 # %% ../nbs/08b_reports.ipynb #9e0b88e5
 def fill_gaps(

@@ -93,6 +93,7 @@ def test_each_type_may_have_its_own_threshold(tagger):
     thresholds = {name: 2. if name == first else 0. for name in tagger.schema.names}      # above 1: never sure enough
     assert tagger.predict(photos, top=99, min_confidence=thresholds) == [tags | {first: []} for tags in everything]
     with pytest.raises(ValueError, match=f"min_confidence has no value for .*{first}"): tagger.predict(photos, min_confidence={})
+    with pytest.raises(ValueError, match='min_confidence names tint; the attribute types are'): tagger.predict(photos, min_confidence=thresholds | dict(tint=.8))
 
 ELSEWHERE = '''
 import json, sys
