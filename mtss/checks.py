@@ -168,6 +168,14 @@ def _image_findings(
         rows.append(_finding(f'{other} images that {one} has as well', f'{len(twice):,}{part}', '0', verdict, remedy))
     return rows
 
+# %% ../nbs/02b_checks.ipynb #8a0e3e54
+def _first(
+    sentences:list[str],
+    most:int=20,
+) -> list[str]:
+    "The first of many, and how many more there are."
+    return sentences[:most] + [f'… and {len(sentences) - most:,} more'] * (len(sentences) > most)
+
 # %% ../nbs/02b_checks.ipynb #2801be96
 def check_dataset(
     source:str|Path,               # the path of an annotation table, or a public benchmark such as 'deepfashion'
@@ -192,9 +200,8 @@ def check_dataset(
         schema = validate(table, types, Path(name).name)
     except AnnotationError as error:
         problems = of_the_table(error, dealt).problems
-        more = [f'… and {len(problems) - 20} more'] if len(problems) > 20 else []
-        return pd.DataFrame([_finding('the table', problem, verdict='wrong', remedy='mend it; nothing else could be checked') for problem in problems[:20] + more])
+        return pd.DataFrame([_finding('the table', problem, verdict='wrong', remedy='mend it; nothing else could be checked') for problem in _first(problems)])
     table = table[[column for column in table if column not in type_columns(table) or column in schema.names]]
     rows = [_finding('the table', f'{len(table):,} rows, {len(type_columns(table))} attribute types')]
-    rows += [_finding('class names', doubt, verdict='look', remedy='mend the cells if it is an oversight') for doubt in doubts(schema)]
+    rows += [_finding('class names', doubt, verdict='look', remedy='mend the cells if it is an oversight') for doubt in _first(doubts(schema))]
     return pd.DataFrame(rows + _size_findings(table, PUBLISHED.get(name, {})) + _type_findings(table) + _image_findings(folder, table, images))

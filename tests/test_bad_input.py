@@ -856,6 +856,16 @@ def test_a_tagger_that_cannot_be_written(write, tagger, tmp_path):
     refused(error, str(tmp_path/'file/store'), 'cannot write', 'Not a directory', 'give another path')
     assert (tmp_path/'file').read_text() == 'kept'
 
+def test_of_many_doubts_the_first_are_shown(tmp_path):
+    "A column whose labels are joined by commas has as many classes as combinations."
+    path = write_table(tmp_path/'shop', 300)
+    table = read_table(path)
+    colours = list('abcdefgh')
+    pairs = [f'{one}, {other}' for n, one in enumerate(colours) for other in colours[n + 1:]]
+    table.assign(tags=(colours * 12 + pairs * 8)[:300]).to_csv(path, index=False)
+    found = check_dataset(path)['check'].eq('class names')
+    assert found.sum() == 21 and '… and 8 more' in check_dataset(path)['found'][found].iloc[-1]
+
 def test_a_problem_names_its_row_although_images_are_left_out(tmp_path):
     "Rows are counted as the spreadsheet has them, unreadable images among them."
     rows = ['image,split,category'] + [f'{n}.jpg,{split},{kind}' for n, (split, kind) in enumerate([('train', 'dress'), ('train', 'skirt'), ('train', 'shirt'), ('val', 'dress'), ('test', 'skirt'), ('test', 'shirt')])]
