@@ -158,14 +158,15 @@ def threshold_for(
     precision:float=.9,      # the wanted share of right answers, in (0, 1]
     at_least:int=FEW_TO_CHOOSE,  # answers that must lie above: five right ones in a row prove nothing
 ) -> float:                  # in [0, 1], or `NEVER` where no threshold reaches it
-    "The lowest confidence above which answers are right often enough, by a standard error. Raises `ValueError` for a precision that is none."
+    "The lowest confidence, in four digits, from which on answers are right often enough, by a standard error. Raises `ValueError` for a precision that is none."
     if not 0 < precision <= 1: raise ValueError(f'precision={precision} is out of range: give a share above 0 and up to 1, such as .9')
+    confidence = np.floor(1e4 * np.asarray(confidence, float)) / 1e4      # four digits, so that the last one of a float does not decide elsewhere
     order = np.argsort(-confidence, kind='stable')
     n = np.arange(1, len(order) + 1)
     middle, half = wilson(right[order].cumsum(), n, z=1)
     last = np.append(confidence[order][:-1] > confidence[order][1:], True)      # answers of equal confidence go together
     fits = np.flatnonzero((middle - half >= precision - 1e-12) & last & (n >= at_least))
-    return float(np.floor(1e4 * confidence[order[fits[-1]]]) / 1e4) if len(fits) else NEVER      # four digits, so that the last of a float does not decide elsewhere
+    return float(confidence[order[fits[-1]]]) if len(fits) else NEVER
 
 # %% ../nbs/08b_reports.ipynb #8d170f58
 def answer_report(

@@ -4,7 +4,7 @@
 
 # %% ../nbs/09_runs.ipynb #d6520d85
 from __future__ import annotations
-import ast, contextlib, dataclasses, difflib, functools, hashlib, inspect, io, json, math, os, platform, subprocess, textwrap, time
+import ast, contextlib, dataclasses, difflib, functools, hashlib, inspect, io, json, math, os, platform, re, subprocess, textwrap, time
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -956,7 +956,7 @@ def check_parameters(
     cells:list[str],        # the notebook's input cells so far: IPython's `In`
     known:dict[str, str],   # {parameter: what it means}
 ) -> None:
-    "Raise `ValueError` where papermill injected a parameter that the notebook does not have, something else for one that is True or False (`no` would count as true), or text for a share."
+    "Raise `ValueError` where papermill injected a parameter that the notebook does not have, something else for one that is True or False (`no` would count as true), or no number for a share."
     for cell in cells:
         if not cell.startswith('# Parameters'): continue
         given = {node.targets[0].id: ast.unparse(node.value) for node in ast.parse(cell).body if isinstance(node, ast.Assign)}
@@ -966,4 +966,4 @@ def check_parameters(
         if unknown: raise ValueError(f"unknown parameter {', '.join(unknown)}{hint}; known:\n" + '\n'.join(f'  {name:<{max(map(len, known)) + 2}}{meaning}' for name, meaning in known.items()))
         for name, value in given.items():
             if known[name].startswith('True or False') and value not in ('True', 'False'): raise ValueError(f'{name}={value}: give True or False')
-            if known[name].startswith('a share') and value[0] in '\'"TFN': raise ValueError(f'{name}={value} is not a number: give {known[name]}')
+            if known[name].startswith('a share') and not re.fullmatch(r'-?[\d.]+(e-?\d+)?', value): raise ValueError(f'{name}={value} is not a number: give {known[name]}')

@@ -156,7 +156,7 @@ def predict(self:Tagger,
     if len(boxes) != len(sources) or any(box is not None and len(box) != 4 for box in boxes): raise ValueError(f'{len(boxes)} boxes for {len(sources)} images: give one of four numbers, x0 y0 x1 y1, for each')
     least = min_confidence if isinstance(min_confidence, dict) else dict.fromkeys(self.schema.names, min_confidence)
     unknown = set(least) - set(self.schema.names)
-    if unknown: raise ValueError(f"min_confidence names {', '.join(sorted(unknown))}; the attribute types are {', '.join(self.schema.names)}")
+    if unknown: raise ValueError(f"min_confidence names {', '.join(sorted(map(str, unknown)))}; the attribute types are {', '.join(self.schema.names)}")
     missing = set(self.schema.names) - set(least)
     if missing: raise ValueError(f"min_confidence has no value for {', '.join(sorted(missing))}: give one for each attribute type")
     for start in range(0, len(sources), 256):
