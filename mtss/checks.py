@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 from .datasets import ImageError, boxes_of, of_the_table, only_trained, read_image, with_splits
 from .readers import READERS, label_density
-from .schema import AnnotationError, doubts, read_table, split_values, type_columns, validate
+from .schema import AnnotationError, doubts, first_of, read_table, split_values, type_columns, validate
 
 # %% auto #0
 __all__ = ['PUBLISHED', 'FEW_IMAGES', 'FEW_LABELS', 'FEW_TO_CHOOSE', 'class_counts', 'perceptual_hash', 'near_duplicates',
@@ -168,14 +168,6 @@ def _image_findings(
         rows.append(_finding(f'{other} images that {one} has as well', f'{len(twice):,}{part}', '0', verdict, remedy))
     return rows
 
-# %% ../nbs/02b_checks.ipynb #8a0e3e54
-def _first(
-    sentences:list[str],
-    most:int=20,
-) -> list[str]:
-    "The first of many, and how many more there are."
-    return sentences[:most] + [f'… and {len(sentences) - most:,} more'] * (len(sentences) > most)
-
 # %% ../nbs/02b_checks.ipynb #2801be96
 def check_dataset(
     source:str|Path,               # the path of an annotation table, or a public benchmark such as 'deepfashion'
@@ -200,8 +192,8 @@ def check_dataset(
         schema = validate(table, types, Path(name).name)
     except AnnotationError as error:
         problems = of_the_table(error, dealt).problems
-        return pd.DataFrame([_finding('the table', problem, verdict='wrong', remedy='mend it; nothing else could be checked') for problem in _first(problems)])
+        return pd.DataFrame([_finding('the table', problem, verdict='wrong', remedy='mend it; nothing else could be checked') for problem in first_of(problems)])
     table = table[[column for column in table if column not in type_columns(table) or column in schema.names]]
     rows = [_finding('the table', f'{len(table):,} rows, {len(type_columns(table))} attribute types')]
-    rows += [_finding('class names', doubt, verdict='look', remedy='mend the cells if it is an oversight') for doubt in _first(doubts(schema))]
+    rows += [_finding('class names', doubt, verdict='look', remedy='mend the cells if it is an oversight') for doubt in first_of(doubts(schema))]
     return pd.DataFrame(rows + _size_findings(table, PUBLISHED.get(name, {})) + _type_findings(table) + _image_findings(folder, table, images))

@@ -13,8 +13,8 @@ import pandas as pd
 import pyarrow as pa
 
 # %% auto #0
-__all__ = ['SPLITS', 'BOX', 'AttributeType', 'Schema', 'AnnotationError', 'read_table', 'type_columns', 'Targets', 'split_values',
-           'targets', 'validate', 'doubts']
+__all__ = ['SPLITS', 'BOX', 'AttributeType', 'Schema', 'first_of', 'AnnotationError', 'read_table', 'type_columns', 'Targets',
+           'split_values', 'targets', 'validate', 'doubts']
 
 # %% ../nbs/00_schema.ipynb #7a164fbc
 @dataclass(frozen=True)
@@ -65,6 +65,14 @@ class Schema:
 SPLITS = ('train', 'val', 'test', 'unlabeled')
 BOX = ('x0', 'y0', 'x1', 'y1')
 
+# %% ../nbs/00_schema.ipynb #83b4ce1b
+def first_of(
+    sentences:list[str],
+    shown:int=20,
+) -> list[str]:
+    "The first of many, and how many more there are."
+    return sentences[:shown] + ([f'… and {len(sentences) - shown} more'] if len(sentences) > shown else [])
+
 # %% ../nbs/00_schema.ipynb #9817653c
 class AnnotationError(ValueError):
     "An annotation table cannot be used; `problems` says where, why and what to do."
@@ -74,8 +82,7 @@ class AnnotationError(ValueError):
         shown:int=20,        # how many of them the message holds
     ):
         self.source, self.problems = source, problems
-        more = [f'… and {len(problems) - shown} more'] if len(problems) > shown else []
-        super().__init__('\n  - '.join([f'{source} cannot be used:', *problems[:shown], *more]))
+        super().__init__('\n  - '.join([f'{source} cannot be used:', *first_of(problems, shown)]))
 
 # %% ../nbs/00_schema.ipynb #b44b9ca1
 def read_table(
