@@ -14,7 +14,7 @@ from scipy.fft import dctn
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
-from .datasets import ImageError, boxes_of, of_the_table, only_trained, read_image, with_splits
+from .datasets import ImageError, boxes_of, name_neighbours, of_the_table, only_trained, read_image, with_splits
 from .readers import READERS, label_density
 from .schema import AnnotationError, doubts, first_of, read_table, split_values, type_columns, validate
 
@@ -89,7 +89,7 @@ def _open_images(
         except (ImageError, OSError, ValueError) as error: unreadable[n] = str(error)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         list(tqdm(threads.map(open_one, range(len(table))), total=len(table), desc='opening images', unit='image', leave=False))
-    return thumbnails, dict(sorted(unreadable.items()))
+    return thumbnails, name_neighbours(dict(sorted(unreadable.items())), [root/image for image in table['image']])
 
 # %% ../nbs/02b_checks.ipynb #71ca9a99
 def _finding(check, found, expected='', verdict='ok', remedy=''):

@@ -21,9 +21,10 @@ from .schema import AnnotationError, AttributeType, BOX, Schema, Targets, doubts
 from .store import ChunkedArray, atomic_write, code_hash, content_key, locked, store_root
 
 # %% auto #0
-__all__ = ['MAX_PIXELS', 'FORMATS', 'WORKERS', 'SOURCES', 'ImageError', 'read_image', 'FromFiles', 'TooManyUnreadable',
-           'image_store', 'Dataset', 'with_splits', 'only_trained', 'boxes_of', 'file_stamp', 'from_table',
-           'of_the_table', 'load_annotations', 'generator_hash', 'load_synthetic', 'load_benchmark', 'load_dataset']
+__all__ = ['MAX_PIXELS', 'FORMATS', 'WORKERS', 'SOURCES', 'ImageError', 'read_image', 'FromFiles', 'name_neighbours',
+           'TooManyUnreadable', 'image_store', 'Dataset', 'with_splits', 'only_trained', 'boxes_of', 'file_stamp',
+           'from_table', 'of_the_table', 'load_annotations', 'generator_hash', 'load_synthetic', 'load_benchmark',
+           'load_dataset']
 
 # %% ../nbs/02_datasets.ipynb #5bfe946a
 MAX_PIXELS = 60_000_000  # a larger picture is refused undecoded
@@ -168,6 +169,24 @@ class _Decoding:
         digests, squares, why = zip(*map(self._one, rows))
         return digests, np.stack(squares), why
 
+# %% ../nbs/02_datasets.ipynb #a0549876
+def name_neighbours(
+    unreadable:dict[int, str],  # {row: why it cannot be read}
+    files:list[Path],           # of every row
+) -> dict[int, str]:            # the same; where there is no such file, what lies in its place
+    "`a.JPG` is `a.jpg` on most laptops, and another file on most servers: names the image whose name differs in capitals or in its ending."
+    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS}
+    @functools.cache
+    def beside(folder):
+        try: names = sorted(name for name in os.listdir(folder) if Path(name).suffix.lower() in endings)
+        except (OSError, ValueError): names = []
+        return {Path(name).stem.lower(): name for name in names} | {name.lower(): name for name in names}     # a name that differs in capitals alone comes first
+    def with_neighbour(file, why):
+        known = {} if os.path.isfile(file) else beside(file.parent)
+        other = known.get(file.name.lower(), known.get(file.stem.lower(), file.name))
+        return why if other == file.name else f'{why} ({other} is there)'
+    return {n: with_neighbour(files[n], why) for n, why in unreadable.items()}
+
 # %% ../nbs/02_datasets.ipynb #351e5f54
 class TooManyUnreadable(ValueError):
     "More images than the stated share cannot be read."
@@ -208,7 +227,8 @@ def image_store(
             own = torch.Generator()                         # training's random numbers are not touched
             workers = WORKERS if total > 1000 else {}       # for a few, processes would take longer to start than to decode
             decoded = iter(DataLoader(_Decoding(files, boxes, size), batch_sampler=parts, collate_fn=tuple, generator=own, **workers))
-            with tqdm(total=total, desc='decoding images', unit='image', leave=False) as bar:
+            squares_of = f' to {total * 3 * size**2 / 1e6:,.0f} MB of squares' if pixels else ''
+            with tqdm(total=total, desc=f'decoding images{squares_of}', unit='image', leave=False) as bar:
                 for start, stop in missing:
                     known, squares, why = zip(*itertools.islice(decoded, -(-(stop - start) // _PART)))
                     reasons = {n: reason for n, reason in enumerate(itertools.chain(*why), start) if reason}
@@ -219,7 +239,7 @@ def image_store(
                     if pixels: pixels.write(start, np.concatenate(squares))
                     digests.write(start, np.frombuffer(b''.join(itertools.chain(*known)), np.uint8).reshape(-1, 16))
                     bar.update(stop - start)
-    unreadable = {int(n): why for n, why in unreadable.items()}
+    unreadable = name_neighbours({int(n): why for n, why in unreadable.items()}, files)
     if len(unreadable) > max_unreadable * len(files):
         listed = '\n  - '.join(f'{images[n]}: {why}' for n, why in list(unreadable.items())[:20])
         raise TooManyUnreadable(f'{len(unreadable)} of {len(files)} images in {root} cannot be read, more than the share of {max_unreadable:.0%} that may be left out. Paths are relative to that folder, with / between folders. '

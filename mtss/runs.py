@@ -69,7 +69,7 @@ PRESETS = dict(
     tiny  = Preset(dict(train=16_000, val=1500, test=2500, unlabeled=16_000), 64, 48, 'small', 128, 12_800, 'in_batch', 40_000,
                    Schedule(500, 128, .3, 'one_cycle', 75, momentum=.9, weight_decay=5e-4),
                    Schedule(1250, 128, .3, 'one_cycle', 188, momentum=.9, weight_decay=5e-4, evaluate_every=250, checkpoint_every=250)),
-    # about an hour on a GPU
+    # for a GPU; never run whole so far
     small = Preset(dict(train=40_000, val=4000, test=8000, unlabeled=120_000), 96, 96, 'resnet18', 512, 128_000, 'separate', 0,
                    Schedule(4000, 128, .3, 'one_cycle', 600, momentum=.9, weight_decay=5e-4, evaluate_every=500, checkpoint_every=500),
                    Schedule(10_000, 128, .3, 'one_cycle', 1500, momentum=.9, weight_decay=5e-4, evaluate_every=1000, checkpoint_every=500)),

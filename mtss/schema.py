@@ -268,7 +268,7 @@ def validate(
     problems = _check_rows(table) + problems
     for split in ('train', 'val', 'test'):
         if not (table['split'] == split).any():
-            problems.append(f"column 'split': no row is '{split}': {dict(train='a teacher learns', val='the best model is chosen', test='it is judged')[split]} from those")
+            problems.append(f"column 'split': no row is '{split}': {dict(train='a teacher learns', val='the best model is chosen', test='it is judged')[split]} from those; mark some rows so in a column 'split'")
     if problems: raise AnnotationError(source, problems)
     return Schema(kinds)
 

@@ -148,7 +148,7 @@ def predict(self:Tagger,
     min_confidence:float|dict[str, float]=0.,  # classes below are left out, for a skirt has no sleeves; one number, or one for each attribute type
     boxes=None,               # x0 y0 x1 y1 of the garment in pixels, as the training photos had them; for several images one each, None where there is none
 ) -> dict|list[dict]:         # {attribute type: [(class, confidence), …]}, one for each image
-    "Tag one image, or several. Raises `ImageError`, naming the file, and `ValueError` where boxes do not fit the images."
+    "Tag one image, or several. Raises `ImageError`, naming the file, and `ValueError` where boxes do not fit the images, or `min_confidence` the types."
     sources, found = (list(source) if _many(source) else [source]), []
     boxes = [None] * len(sources) if boxes is None else list(boxes) if _many(source) else [boxes]
     try: boxes = [None if box is None or np.isnan(numbers := np.asarray(box, float)).all() else numbers for box in boxes]      # NaN: a table of boxes has it where there is none
@@ -159,6 +159,9 @@ def predict(self:Tagger,
     if unknown: raise ValueError(f"min_confidence names {', '.join(sorted(map(str, unknown)))}; the attribute types are {', '.join(self.schema.names)}")
     missing = set(self.schema.names) - set(least)
     if missing: raise ValueError(f"min_confidence has no value for {', '.join(sorted(missing))}: give one for each attribute type")
+    for name, value in least.items():
+        if not isinstance(value, (int, float, np.integer, np.floating)) or not (value <= 2 or value == np.inf):      # a little above 1 says: never
+            raise ValueError(f'min_confidence={value!r} for {name}: give a share, such as .8 for 80 percent')
     for start in range(0, len(sources), 256):
         batch = torch.cat([_as_input(one, self.image_size, box) for one, box in zip(sources[start:start + 256], boxes[start:start + 256])])
         ranked = {name: values.topk(min(top, values.shape[1])) for name, values in self.confidences(batch).items()}

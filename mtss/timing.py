@@ -72,23 +72,35 @@ def seconds_per_step(
 
 # %% ../nbs/09d_timing.ipynb #f8ac3977
 _CHILD = r'''
-import json, re, sys, time
+import json, os, re, sys, threading, time
 from pathlib import Path
 def status(name):
     path = Path('/proc/self/status')
     return int(re.search(name + r':\s*(\d+) kB', path.read_text())[1]) * 1024 if path.exists() else float('nan')
+children, ended, most = Path(f'/proc/self/task/{os.getpid()}/children'), threading.Event(), [0]
+def watch():
+    while children.exists() and not ended.wait(.01):
+        held = 0
+        for pid in children.read_text().split():
+            try: held += 1024 * sum(map(int, re.findall(r'Private_.*?(\d+) kB', Path(f'/proc/{pid}/smaps_rollup').read_text())))
+            except OSError: pass        # it has come to its end
+        most[0] = max(most[0], held)
 known = {}
 exec(sys.argv[1], known)
-before, start = status('VmRSS'), time.perf_counter()
-exec(sys.argv[2], known)
-seconds = time.perf_counter() - start
-print('\n' + json.dumps(dict(bytes=status('VmHWM') - before, seconds=seconds, result=known.get('result'))))
+before, start, watcher = status('VmRSS'), time.perf_counter(), threading.Thread(target=watch)
+watcher.start()
+try:
+    exec(sys.argv[2], known)
+    seconds = time.perf_counter() - start
+finally: ended.set()
+watcher.join()
+print('\n' + json.dumps(dict(bytes=status('VmHWM') - before + most[0], seconds=seconds, result=known.get('result'))))
 '''
 
 def in_fresh_process(
     before:str,   # Python code: imports, data, a small example of the work
     work:str,     # Python code: the work; what it calls `result` is handed over, if JSON can hold it
-) -> dict:        # bytes: the most memory that the work needed at a time, beyond what was there; seconds; result
+) -> dict:        # bytes: the most memory that the work needed at a time, beyond what was there, worker processes counted in; seconds; result
     "Time and memory of a piece of work. Raises `RuntimeError` with the last words of a process that fails."
     done = subprocess.run([sys.executable, '-c', _CHILD, before, work], capture_output=True, text=True)
     if done.returncode: raise RuntimeError(f'the measured process failed: {done.stderr[-2000:]}')

@@ -38,7 +38,7 @@ TABLES = {
     'no type': ('image,split\na.png,train\n', 'header', 'no attribute type', 'add a column for each'),
     'column twice': (edited(1, 'pattern', 'category'), 'header', "column 'category' appears twice", 'rename or delete one'),
     'unknown split': (edited(4, 'val', 'valid'), "row 4, column 'split'", "'valid' is not one of train, val, test, unlabeled", 'correct it'),
-    'no val': (edited(4, 'val', 'train'), "column 'split'", "no row is 'val'", 'the best model is chosen'),
+    'no val': (edited(4, 'val', 'train'), "column 'split'", "no row is 'val'", 'the best model is chosen', 'mark some rows'),
     'image twice': (edited(5, 'd.png', 'a.png'), "row 2 and row 5, column 'image'", "'a.png' appears 2 times", 'keep one row'),
     'no image': (edited(3, 'b.png', ''), "row 3, column 'image'", 'empty', 'delete the row'),
     'one class': (without('shirt', 'dress'), "column 'category'", "only the class 'dress'", 'remove the column'),
@@ -169,6 +169,25 @@ def test_some_bad_images_among_many_are_named_and_left_out(tmp_path, store, capf
     assert again.unreadable == data.unreadable and 'images/0.png' in capfd.readouterr().err
     settings = little(kept_embeddings=400)
     train_student(data, train_teachers(data, 1, settings), 1, settings)
+
+def test_a_missing_image_whose_name_differs_by_capitals_or_ending_is_named(tmp_path, store, capfd):
+    path = write_table(tmp_path/'photos', 60)
+    images = path.parent/'images'
+    (images/'0.png').rename(images/'0.PNG')
+    if (images/'0.png').exists(): pytest.skip('capitals do not tell files apart on this disk')
+    (images/'20.png').rename(images/'20.jpeg')
+    (images/'40.png').unlink()
+    hints = {'images/0.png': '(0.PNG is there)', 'images/20.png': '(20.jpeg is there)', 'images/40.png': 'check the path'}
+    assert (opened := check_dataset(path).set_index('check').loc['images that open', 'what to do']).count('is there') == 2
+    assert all(hint in opened for hint in hints.values())
+    for _ in range(2):                                              # read, and from the store
+        unreadable = load_dataset(path, image_size=16, max_unreadable=.1).unreadable
+        assert unreadable.keys() == hints.keys() and all(unreadable[image].endswith(hint) for image, hint in hints.items())
+        assert '(0.PNG is there)' in capfd.readouterr().err
+    with pytest.raises(TooManyUnreadable) as error: load_dataset(path, image_size=16, max_unreadable=.01)
+    refused(error, 'images/20.png', '20.jpeg is there')
+    for image, hint in {'0.png': '0.PNG', '20.png': '20.jpeg'}.items(): (images/hint).rename(images/image)
+    assert load_dataset(path, image_size=16, max_unreadable=.1).unreadable.keys() == {'images/40.png'}
 
 def test_a_disk_that_fails_for_a_moment_is_not_the_images_fault(tmp_path, store, monkeypatch):
     path, plain = write_table(tmp_path/'photos', 40), Path.read_bytes

@@ -2,7 +2,7 @@
 import os, shutil
 import pandas as pd, pytest
 from conftest import ROOT, papermill, said, write_table
-from mtss.runs import IDENTITY, read_rows, samples_of
+from mtss.runs import IDENTITY, provenance, read_rows, samples_of
 from mtss.verdicts import paired_differences, read_claims, select
 
 EXPERIMENTS = {   # notebook: its rows, the claims that it judges, parameters that make it short
@@ -63,7 +63,7 @@ def test_without_rows_the_page_says_so_and_trains_nothing(notebook, tmp_path):
     assert 'no rows yet' in text and ': training ' not in text
     assert not (tmp_path/'rows').exists() and not (tmp_path/'store/runs').exists()
 
-COMMITTED = dict.fromkeys(['10_table1.ipynb', *EXPERIMENTS], 5) | {'17_fig6.ipynb': 1, '91_peers.ipynb': 1}     # replicates of which every row of the page is in results/
+COMMITTED = dict.fromkeys(['10_table1.ipynb', *EXPERIMENTS], 5) | {'17_fig6.ipynb': 1}     # replicates of which every row of the page is in results/
 OF_PHOTOS = {name: 'dataset' for name in ['10_table1.ipynb', '12_table3.ipynb', '14_table5.ipynb', '20_unlabeled.ipynb']} | {'13_table4.ipynb': 'datasets'}    # what the page calls them
 
 def reads_rows_only(folder, notebook, replicates, **parameters):
@@ -93,6 +93,7 @@ def test_without_the_peers_rows_are_read_and_none_are_made(made, results, shared
     monkeypatch.setenv('PYTHONPATH', os.pathsep.join(filter(None, [str(tmp_path/'gone'), os.environ.get('PYTHONPATH')])))
     papermill('91_peers.ipynb', tmp_path/'out.ipynb', shared, preset='smoke', replicates=1, trials=1, out=results)
     assert 'replicate 0: read from peers.csv' in said(tmp_path/'out.ipynb')
+    assert f"replicate 0: {provenance()['cpu']}" in said(tmp_path/'out.ipynb')
     done = papermill('91_peers.ipynb', tmp_path/'wrong.ipynb', tmp_path/'store', preset='smoke', out=tmp_path/'none', check=False)
     assert done.returncode and "timm cannot be found: install the peers by  pip install -e '.[peers]'" in done.stderr
     assert not list((tmp_path/'none').glob('*.csv')) and not (tmp_path/'store/peers').exists()

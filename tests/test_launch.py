@@ -1,5 +1,6 @@
 """One network trained by two processes: the same steps as by one, and what becomes of a process that dies."""
 import json, os, signal, statistics, subprocess, sys, time
+from pathlib import Path
 import pytest
 import torch
 from mtss.training import load_tensors
@@ -179,3 +180,32 @@ def test_two_processes_of_half_the_batch_end_within_the_spread_of_one(tmp_path):
     for who, one, two in zip(('teachers', 'student'), found[1], found[2]):
         print(f'{who}: {statistics.mean(one):.4f} ± {statistics.stdev(one):.4f} by one process, {statistics.mean(two):.4f} ± {statistics.stdev(two):.4f} by two (mean and standard deviation of {len(one)})')
         assert len(one) == len(two) == 5 and min(one) <= statistics.mean(two) <= max(one)
+
+def replicate_by_two(store):
+    "Teachers, kept embeddings and student, by `accelerate launch`."
+    return subprocess.Popen([sys.executable, *ACCELERATE, '-m', 'mtss.launch', '--preset', 'smoke'], env=os.environ | dict(MTSS_STORE=str(store), OMP_NUM_THREADS='1'), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != 'linux', reason='finds the processes of a launcher in /proc')
+@pytest.mark.parametrize('trained, killed', [(0, 0), (5, -1)], ids=['a teacher, the first process', 'the student, the other process'])
+def test_a_killed_process_ends_a_replicate_and_it_goes_on(trained, killed, tmp_path):
+    "While the first teacher is trained, or while the student is."
+    def ready(store): return list((store/'runs').glob('*/model.safetensors'))
+    def models(store): return {path.parent.name: load_tensors(path)[0] for path in (store/'runs').glob('*/model.safetensors')}
+    code, _, err = ended(replicate_by_two(tmp_path/'whole'))
+    assert code == 0, err[-2000:]
+    running, store, begun = replicate_by_two(tmp_path/'killed'), tmp_path/'killed', time.monotonic()
+    while len(ready(store)) < trained or not any(not (one.parent/'model.safetensors').exists() for one in store.glob('runs/*/checkpoint.safetensors')):
+        assert running.poll() is None, running.communicate()[1][-2000:]
+        assert time.monotonic() < begun + 300
+        time.sleep(.005)
+    os.kill(int(Path(f'/proc/{running.pid}/task/{running.pid}/children').read_text().split()[killed]), signal.SIGKILL)
+    code, _, err = ended(running)
+    assert code != 0 and 'SIGKILL' in err and len(ready(store)) < 6
+    code, out, err = ended(replicate_by_two(store))
+    assert code == 0, err[-2000:]
+    assert 'resumed at step' in out
+    whole, again = models(tmp_path/'whole'), models(store)
+    assert len(whole) == 6 and whole.keys() == again.keys()
+    for run, tensors in whole.items():
+        for name, tensor in tensors.items(): assert torch.equal(again[run][name], tensor), (run, name)

@@ -214,7 +214,7 @@ def check_again(tmp_path, table, dataset, teachers, key, **source):
 
 @pytest.mark.slow
 def test_a_committed_teacher_that_is_trained_again_gives_its_row(tmp_path, threads):
-    "A teacher of Table 1. On the machine that trained it: the same six digits."
+    "A teacher of Table 1. Those that are kept do not name their processor, so that they are compared within what machines differ by; the next test asks for digits."
     key = configuration_key(load_for('synthetic', 'tiny', store=tmp_path), resolve('tiny'))
     check_again(tmp_path, 'table1', 'synthetic', committed_teachers('table1', 'synthetic', key), key)
 

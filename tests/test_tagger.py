@@ -94,6 +94,8 @@ def test_each_type_may_have_its_own_threshold(tagger):
     assert tagger.predict(photos, top=99, min_confidence=thresholds) == [tags | {first: []} for tags in everything]
     with pytest.raises(ValueError, match=f"min_confidence has no value for .*{first}"): tagger.predict(photos, min_confidence={})
     with pytest.raises(ValueError, match='min_confidence names tint; the attribute types are'): tagger.predict(photos, min_confidence=thresholds | dict(tint=.8))
+    for percent in (80, '80%', dict(thresholds, **{first: 80.})):
+        with pytest.raises(ValueError, match="min_confidence='?80.* for .*: give a share, such as .8 for 80 percent"): tagger.predict(photos, min_confidence=percent)
 
 ELSEWHERE = '''
 import json, sys

@@ -28,10 +28,10 @@ TRAINING = ['teacher', 'student']
 PHASES = ['images', 'teacher', 'embeddings', 'student', 'checkpoint', 'full disk', 'two processes']
 
 def settings(full, photos):
-    "A preset whose networks have 25 rows in their logs and 10 checkpoints."
+    "A preset whose networks have some 30 rows in their logs and 10 checkpoints."
     def schedule(steps): return dict(steps=steps, batch=128 if full else 16, evaluate_every=steps // 25, checkpoint_every=steps // 10)
     size = dict(image_size=64, view_size=64, dim=128) if full else dict(image_size=16, view_size=16, dim=16)
-    return little(**size, epoch_images=12_800, kept_embeddings=photos, teacher=schedule(200 if full else 100), student=schedule(400 if full else 100))
+    return little(**size, epoch_images=12_800, kept_embeddings=photos, teacher=schedule(750 if full else 100), student=schedule(750 if full else 100))
 
 def job(table, preset, store):
     "From photos to a student, by one teacher."
@@ -207,7 +207,7 @@ def main():
     parser.add_argument('--kills', type=int, default=20, help='how many in each phase')
     parser.add_argument('--photos', type=int, default=12_000, help='how many: as many embeddings are computed, 1.4 of each')
     parser.add_argument('--phases', nargs='+', default=PHASES, choices=PHASES)
-    parser.add_argument('--full', action='store_true', help='64 px, each network trained for a minute or more: more than an hour in all')
+    parser.add_argument('--full', action='store_true', help='64 px, networks of 750 steps, which take a minute or more on two cores (it says how long they took): hours in all')
     parser.add_argument('--seed', type=int, default=0, help='of the moments')
     args = parser.parse_args()
     context, chance, rows = multiprocessing.get_context('forkserver'), random.Random(args.seed), []
@@ -217,7 +217,9 @@ def main():
         table, preset, undisturbed = write_table(folder/'photos', args.photos), settings(args.full, args.photos), folder/'undisturbed'
         begun = time.monotonic()
         start(context, table, preset, undisturbed, None, 0, 0.)
-        print(f'a run that nobody disturbs: {time.monotonic() - begun:.0f} s', flush=True)
+        moments = pd.DataFrame(json.loads(undisturbed.with_suffix('.json').read_text()), columns=['name', 'value', 'then'])
+        took = moments.groupby('name')['then'].agg(lambda then: then.max() - then.min())
+        print(f'a run that nobody disturbs: {time.monotonic() - begun:.0f} s; from the first row of its log to the last, ' + ', '.join(f'the {name} {took[name]:.0f} s' for name in TRAINING), flush=True)
         for phase in args.phases:
             shared = context, args.kills, table, preset, undisturbed, folder/phase, chance
             rows.append(two_at_once(*shared) if phase == 'two processes' else disturb(phase, *shared))
