@@ -125,9 +125,9 @@ def read_all(store):
 def disturb(phase, context, kills, table, preset, undisturbed, store, chance):
     "Kill a phase again and again; a row of the table."
     moments = [(value, then) for name, value, then in json.loads(undisturbed.with_suffix('.json').read_text()) if name == phase]
-    # the row of the log at the step of the first checkpoint comes before it is written: the first kill waits for the next row
-    first = getattr(preset, phase).checkpoint_every if phase in TRAINING else 0
-    last, array = max(value for value, _ in moments), phase in ('images', 'embeddings')
+    values, array = sorted(value for value, _ in moments), phase in ('images', 'embeddings')
+    # the row of the log at the step of the first checkpoint comes before it is written: the first kill waits for the next row. After the last row there is nothing left to kill
+    first, last = (getattr(preset, phase).checkpoint_every, values[-2]) if phase in TRAINING else (0, values[-1])
     # how long a moment lasts: the write of a checkpoint, or the time from one row or chunk to the next
     lasts = statistics.median(b - a for (value, a), (_, b) in zip(moments, moments[1:]) if phase != 'checkpoint' or value >= 0)
     row = dict(phase=phase, inside=0, outside=0, runs=0, went_on=0, most_again=0, unit='chunks' if array else 'steps')
