@@ -4,7 +4,7 @@
 
 # %% ../nbs/07_training.ipynb #9c9cb78a
 from __future__ import annotations
-import contextlib, functools, itertools, json, math, time
+import contextlib, ctypes, functools, itertools, json, math, sys, time
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -115,6 +115,13 @@ def part_of(
     if batch % share[1] or batch < 2 * share[1]: raise ValueError(f'a batch of {batch} cannot be dealt evenly to {share[1]} processes, at least two images to each: take a multiple of {share[1]}')
     return batch // share[1]
 
+# %% ../nbs/07_training.ipynb #bf7034be
+def _keep_freed_memory() -> None:
+    "Let glibc keep what is freed for what is needed next."
+    # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h, in bytes; only glibc has this function
+    if sys.platform == 'linux' and hasattr(libc := ctypes.CDLL(None), 'mallopt'):
+        for threshold in (-1, -3): libc.mallopt(threshold, 2**30)
+
 # %% ../nbs/07_training.ipynb #7d1a0b01
 class _InTurn:
     "The draws of a step and their pixels; while one step after another is asked for, those to come are decoded ahead."
@@ -203,6 +210,7 @@ def embed_views(
     chunk:int=512,        # images at a time
 ) -> dict:                # {attribute type: float16, (V · N) × D, memory-mapped; that of view v of row n is at v · N + n}
     "The teachers' embeddings of V views of each image, computed once; a pass that was killed continues."
+    _keep_freed_memory()
     n = len(rows)
     def look(positions, pixels): return view(torch.from_numpy(pixels).to(device), seed, rows[positions % n], positions // n, size)
     sample = look(np.arange(1), data.pixels[rows[:1]])
@@ -463,6 +471,7 @@ def fit(
     title:str='training',      # for the progress bar
 ) -> pd.DataFrame:             # the log: step, lr, loss, score …
     "Train, or go on training, and leave the best weights in `objective`. Raises `Diverged`, `CheckpointError`, `StoreError`."
+    _keep_freed_memory()
     folder, process = Path(folder), processes()
     checkpoint, log, leads = folder/'checkpoint.safetensors', folder/'log.csv', process.is_main_process
     if leads and log.exists() and not (text := log.read_text()).endswith('\n'): atomic_write(log, text[:text.rfind('\n') + 1])  # a row cut off by a kill

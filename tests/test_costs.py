@@ -10,7 +10,7 @@ def test_speed_is_measured_once_and_then_read(tmp_path):
     text, table = job(repeats=1), tmp_path/'rows/speed.csv'
     rows = pd.read_csv(table)
     assert (rows['against'] > 0).all() and (rows.loc[rows['unit'] != 'MB', 'measured'] > 0).all()
-    assert set(rows.loc[rows['part'].str.startswith('options'), 'figure']) == {'channels first', 'bfloat16'}
+    assert set(rows.loc[rows['part'].str.startswith('options'), 'figure']) == {'channels first', 'bfloat16', 'memory given back'}
     parts = rows[rows['part'] == 'parts of a step']
     steps = parts.groupby([parts['figure'].str.split(': ').str[0], 'turn'])
     assert len(steps) == 3 and (steps['measured'].sum() <= 1.001 * steps['against'].first()).all()     # no more than the whole, of which they are
