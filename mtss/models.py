@@ -6,6 +6,7 @@
 from __future__ import annotations
 from pathlib import Path
 from typing import Callable
+import numpy as np
 import torch
 import torch.nn.functional as F
 import torchvision
@@ -127,20 +128,26 @@ class Teacher(nn.Module):
 
 # %% ../nbs/04_models.ipynb #e2ce1911
 class BorrowedTeacher(nn.Module):
-    "A teacher from elsewhere: any function from images to embeddings, with a dictionary."
+    "A teacher from elsewhere: any function from images to embeddings, with a dictionary. A module is put into eval mode, and learns nothing. Raises `ValueError` for a dictionary or for embeddings that are none."
     def __init__(self,
         embed:Callable[[Tensor], Tensor],  # float images in [0, 1], B × 3 × H × W → B × D
-        label_embeddings:Tensor,           # C × D, one per class, in the schema's order
+        label_embeddings:Tensor|np.ndarray,  # C × D, one per class, in the schema's order
         key:str,                           # tells it apart from others in the store: name a new version anew
     ):
         super().__init__()
         self.embed, self.key = embed, key
-        self.register_buffer('label_embeddings', label_embeddings)
+        dictionary = torch.as_tensor(label_embeddings, dtype=torch.float32)
+        if dictionary.ndim != 2 or not dictionary.isfinite().all(): raise ValueError(f"the dictionary of '{key}', of shape {tuple(dictionary.shape)}: give C × D finite numbers, one row per class")
+        self.register_buffer('label_embeddings', dictionary)
 
     def forward(self,
         images:Tensor,  # float in [0, 1], B × 3 × H × W
-    ) -> Tensor:        # B × D
-        return self.embed(images)
+    ) -> Tensor:        # B × D, float32
+        found = torch.as_tensor(self.embed(images), dtype=torch.float32, device=images.device)
+        if found.ndim != 2 or len(found) != len(images): raise ValueError(f"the teacher '{self.key}' gives {tuple(found.shape)} for {len(images)} images: its function must return B × D, a row for each image")
+        if not found.isfinite().all(): raise ValueError(f"the teacher '{self.key}' gives embeddings that are not finite: correct its function")
+        return found
+
 
 # %% ../nbs/04_models.ipynb #d65f9984
 class Classifier(nn.Module):

@@ -20,7 +20,7 @@ from .datasets import Dataset, load_dataset
 from .draws import bits
 from .losses import check_beta, check_gamma, focal_loss_of
 from .metrics import Evaluation, bootstrap_samples, evaluate_scores, metric_rows, pool, prior_scores, reliability, variance_over_images
-from .models import Classifier, Student, Teacher, cosine_scores
+from .models import BorrowedTeacher, Classifier, Student, Teacher, cosine_scores
 from .schema import type_columns
 from .store import StoreError, atomic_write, code_hash, content_key, locked, store_root, write_together
 from .tagger import Tagger, fit_prior_correction, fit_temperature
@@ -114,7 +114,7 @@ def load_for(
 
 # %% ../nbs/09_runs.ipynb #7fee5de8
 # {a hash of the present code: of the older code whose very bits it trains}: what the older one made stands
-SAME_BITS = {'2287d8ced37bc366': 'df0f55129351ca8f',   # since then it became faster, a teacher's loss can be exchanged, and several processes do what one does
+SAME_BITS = {'d5f0ed12133b2c77': 'df0f55129351ca8f',   # since then it became faster, a teacher's loss can be exchanged, and several processes do what one does
              'b67ff6892ff7c3c3': '1332253157baffe4'}   # baselines: the last of these
 
 @functools.cache
@@ -422,6 +422,10 @@ def _check_fit(
         rows = len(teacher.label_embeddings)
         if not teacher.key: raise ValueError(f"the teacher of '{name}' has no key: name it, so that the store can tell it apart")
         if rows != len(data.schema[name]): raise ValueError(f"the dictionary of '{name}' has {rows} classes, the schema {len(data.schema[name])}: give one label embedding per class, in the schema's order")
+    borrowed = {}
+    for teacher in teachers.values():
+        if isinstance(teacher, BorrowedTeacher) and borrowed.setdefault(teacher.key, teacher).embed != teacher.embed:
+            raise ValueError(f"two teachers from elsewhere are called '{teacher.key}' and have other functions: give each a key of its own")
 
 # %% ../nbs/09_runs.ipynb #9985e0bb
 def _check_data(
@@ -434,7 +438,7 @@ def _check_data(
     if data.image_size < preset.view_size:
         raise ValueError(f"{data.name}: its images were stored at {data.image_size} px, the preset looks at {preset.view_size}: load it by load_for(…, preset), or with image_size={preset.view_size}")
     images, batch = len(data.rows('train', 'unlabeled')), preset.student.batch
-    if images < batch: raise ValueError(f"{data.name}: {images} images in train and unlabeled are fewer than the student's batch of {batch}: add photos (they need no labels), or take a smaller preset")
+    if images < batch: raise ValueError(f"{data.name}: {images} images in train and unlabeled are fewer than the student's batch of {batch}: add photos (they need no labels)" + (', or take a smaller preset' if batch > PRESETS['smoke'].student.batch else ''))
 
 # %% ../nbs/09_runs.ipynb #5939c8db
 def train_student(
@@ -956,7 +960,8 @@ def check_parameters(
     cells:list[str],        # the notebook's input cells so far: IPython's `In`
     known:dict[str, str],   # {parameter: what it means}
 ) -> None:
-    "Raise `ValueError` where papermill injected a parameter that the notebook does not have, something else for one that is True or False (`no` would count as true), or no number for a share."
+    "Raise `ValueError` where papermill injected a parameter that the notebook does not have, something else for one that is True or False (`no` would count as true), no number for a share, or a number for a path or names."
+    text = 'a folder', 'the folder', 'the path', 'a .safetensors', 'attribute types', "'synthetic'"     # how the meaning of a parameter begins that is text, whatever it looks like
     for cell in cells:
         if not cell.startswith('# Parameters'): continue
         given = {node.targets[0].id: ast.unparse(node.value) for node in ast.parse(cell).body if isinstance(node, ast.Assign)}
@@ -966,4 +971,5 @@ def check_parameters(
         if unknown: raise ValueError(f"unknown parameter {', '.join(unknown)}{hint}; known:\n" + '\n'.join(f'  {name:<{max(map(len, known)) + 2}}{meaning}' for name, meaning in known.items()))
         for name, value in given.items():
             if known[name].startswith('True or False') and value not in ('True', 'False'): raise ValueError(f'{name}={value}: give True or False')
+            if known[name].startswith(text) and re.fullmatch(r'-?[\d.]+(e-?\d+)?', value): raise ValueError(f'{name}={value}: papermill takes it for a number; -r {name} {value} gives it as text')
             if known[name].startswith('a share') and not re.fullmatch(r'-?[\d.]+(e-?\d+)?', value): raise ValueError(f'{name}={value} is not a number: give {known[name]}')

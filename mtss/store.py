@@ -67,7 +67,7 @@ def write_together(
             with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp', delete=False) as file:
                 waiting[path] = Path(file.name)
                 file.write(data.encode('utf-8') if isinstance(data, str) else data); file.flush(); os.fsync(file.fileno())
-                os.fchmod(file.fileno(), 0o666 & ~_umask())
+                if hasattr(os, 'fchmod'): os.fchmod(file.fileno(), 0o666 & ~_umask())
         for path, temporary in waiting.items(): os.replace(temporary, path)
     except OSError as error:
         for temporary in waiting.values(): temporary.unlink(missing_ok=True)

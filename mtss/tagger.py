@@ -148,12 +148,13 @@ def predict(self:Tagger,
     min_confidence:float|dict[str, float]=0.,  # classes below are left out, for a skirt has no sleeves; one number, or one for each attribute type
     boxes=None,               # x0 y0 x1 y1 of the garment in pixels, as the training photos had them; for several images one each, None where there is none
 ) -> dict|list[dict]:         # {attribute type: [(class, confidence), …]}, one for each image
-    "Tag one image, or several. Raises `ImageError`, naming the file, and `ValueError` where boxes do not fit the images, or `min_confidence` the types."
+    "Tag one image, or several. Raises `ImageError`, naming the file, and `ValueError` where boxes do not fit the images, `min_confidence` the types, or `top` is no number of classes."
+    if not isinstance(top, (int, np.integer)) or top < 0: raise ValueError(f'top={top!r}: give how many classes of each type are wanted')
     sources, found = (list(source) if _many(source) else [source]), []
     boxes = [None] * len(sources) if boxes is None else list(boxes) if _many(source) else [boxes]
     try: boxes = [None if box is None or np.isnan(numbers := np.asarray(box, float)).all() else numbers for box in boxes]      # NaN: a table of boxes has it where there is none
     except (TypeError, ValueError): raise ValueError(f'boxes={boxes[:1]}…: give four numbers of pixels, x0 y0 x1 y1, for each') from None
-    if len(boxes) != len(sources) or any(box is not None and len(box) != 4 for box in boxes): raise ValueError(f'{len(boxes)} boxes for {len(sources)} images: give one of four numbers, x0 y0 x1 y1, for each')
+    if len(boxes) != len(sources) or any(box is not None and (box.shape != (4,) or not np.isfinite(box).all()) for box in boxes): raise ValueError(f'{len(boxes)} boxes for {len(sources)} images: give one of four numbers, x0 y0 x1 y1, for each')
     least = min_confidence if isinstance(min_confidence, dict) else dict.fromkeys(self.schema.names, min_confidence)
     unknown = set(least) - set(self.schema.names)
     if unknown: raise ValueError(f"min_confidence names {', '.join(sorted(map(str, unknown)))}; the attribute types are {', '.join(self.schema.names)}")

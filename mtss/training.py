@@ -332,7 +332,7 @@ class StudentObjective(nn.Module):
     ):
         super().__init__()
         self.student, self.beta = student, check_beta(beta)
-        self._teachers = {name: teacher.eval().requires_grad_(False) for name, teacher in teachers.items()}  # in a dict: they are not ours to train or to save
+        self._teachers = {name: teacher.eval() for name, teacher in teachers.items()}  # in a dict: they are not ours to train or to save
 
     def forward(self,
         batch:dict,  # what `StudentBatches` gives
@@ -386,7 +386,8 @@ def embed(
     device:str='cpu',     # where the network works
     chunk:int=512,        # images at a time
 ) -> Tensor|dict[str, Tensor]:  # N × D, or such a tensor per type; on the CPU
-    "What a network makes of the plain view of some images."
+    "What a network makes of the plain view of some images. Raises `ValueError` where there is none."
+    if not len(rows): raise ValueError('no rows, and so no image to embed: give at least one')
     was_training = network.training
     network.eval()
     decoded = data.in_order(rows[n:n + chunk] for n in range(0, len(rows), chunk))

@@ -50,6 +50,11 @@ TABLES = {
     'every row long': ('\n'.join([GOOD[0], *(f'{line},more' for line in GOOD[1:])]), 'row 2', '5 cells where the header has 4', 'quote a value that holds a comma'),
     'short row': (edited(3, ',solid', ''), 'row 3', '3 cells where the header has 4', 'quote a value that holds a comma'),
     'open quote': (edited(3, 'b.png', '"b.png'), 'row 3', 'a quote is opened and never closed', 'close it'),
+    'open quote in a long table': ('\n'.join([*GOOD[:2], 'b.png,train,"shirt,solid', *GOOD[3:] * 9000]), 'row 3', 'a quote is opened and never closed', 'close it'),
+    "a spreadsheet's note": ('\n'.join(['sep=,', *GOOD]), 'row 1', 'a note for spreadsheets', 'delete it'),
+    'blank first line': ('\n'.join(['', *GOOD]), 'row 1', 'it is blank', 'delete it'),
+    'commas at the ends': ('\n'.join([GOOD[0], *(f'{line},' for line in GOOD[1:])]), f'rows 2 to {len(GOOD)}', 'each ends in a comma', 'delete those commas'),
+    'column without a name': ('\n'.join([GOOD[0] + ',', *(f'{line},ok' for line in GOOD[1:])]), 'header', 'column 5 has no name', 'name it, delete it'),
     'blank line': ('\n'.join([*GOOD[:3], '', *GOOD[3:]]), 'row 4', 'blank', 'delete it'),
     'not UTF-8': (edited(3, 'shirt', 'chemisé').encode('latin-1'), 'row 3', 'is not UTF-8', 'save the file as "CSV UTF-8"'),
     'UTF-16': ('\n'.join(GOOD).encode('utf-16'), 'row 1', 'is not UTF-8', 'save the file as "CSV UTF-8"'),
@@ -327,7 +332,7 @@ def test_gamma_is_a_number_of_at_least_0(value, unseen, store, tmp_path):
 
 @pytest.mark.parametrize('value', NUMBERS, ids=repr)
 def test_beta_is_a_number_of_at_least_0(value, unseen, store, tmp_path):
-    teachers = {kind.name: BorrowedTeacher(nn.Identity(), torch.ones(len(kind), 2), 'nobody') for kind in unseen.schema}
+    teachers = {kind.name: BorrowedTeacher(torch.flatten, torch.ones(len(kind), 2), 'nobody') for kind in unseen.schema}
     for use in (check_beta, lambda beta: train_student(unseen, teachers, beta, little()), lambda beta: plan(unseen, 1, beta, little()),
                 lambda beta: measure_replicate('synthetic', little(), 1, beta), lambda beta: run_or_read(tmp_path/'rows/table1.csv', 'synthetic', 'smoke', 1, beta)):
         with pytest.raises((TypeError, ValueError)) as error: use(value)

@@ -5,7 +5,7 @@ from scipy import stats
 from conftest import ROOT, little, snapshot, write_table
 from mtss.datasets import load_dataset
 from mtss.experiments import wanted_rows
-from mtss.runs import COLUMNS, IDENTITY, KS, configuration_key, gather_rows, judge_scores, keep_rows, load_for, measure_replicate, missing_replicates, over_replicates, plan, provenance, read_rows, read_samples, resolve, samples_of, teacher_scores, train_teachers
+from mtss.runs import COLUMNS, IDENTITY, KS, configuration_key, gather_rows, judge_scores, keep_rows, load_for, measure_replicate, missing_replicates, over_replicates, plan, provenance, read_rows, read_samples, resolve, samples_of, teacher_scores, train_teachers, training_code
 from mtss.metrics import variance_over_images
 from mtss.schema import Schema
 from mtss.verdicts import paired_differences, read_claims
@@ -75,7 +75,8 @@ def test_every_committed_replicate_has_its_origin():
 def test_committed_rows_still_fit_the_code(tmp_path):
     "The README's first command, and the page of Table 1, read their rows; after a change of code or preset they would train anew instead."
     rows, data = read_rows(ROOT/'results/table1.csv'), load_for('synthetic', 'tiny', store=tmp_path)
-    assert missing_replicates(rows, data, 'tiny', gamma=1, beta=1, replicates=5, longer=True, unfocused=True) == []
+    assert missing_replicates(rows, data, 'tiny', gamma=1, beta=1, replicates=5, longer=True, unfocused=True) == [], \
+        f'the code that weights depend on has changed, its hash is now {training_code()}: where the same bits are trained, SAME_BITS of 09_runs should say so (CONTRIBUTING.md)'
     assert missing_replicates(rows, data, resolve('tiny', dim=8), gamma=1, beta=1, replicates=5) == [0, 1, 2, 3, 4]
     assert not snapshot(tmp_path)                    # no image was drawn
 

@@ -167,6 +167,40 @@ def test_a_borrowed_teacher_that_does_not_fit_is_refused(wrong, parts, finished)
     for part in parts: assert part in str(error.value)
     assert sorted(store.rglob('model.safetensors')) == before
 
+@pytest.mark.parametrize('function, parts', [
+    (lambda x: torch.cat([x, x]).mean((2, 3)), ['for 1 images', 'a row for each image']),
+    (lambda x: x.mean((2, 3))[0], ['(3,)', 'B × D']),
+    (lambda x: x.mean((2, 3)) * float('nan'), ['not finite', 'correct its function'])], ids=['two rows an image', 'no batch', 'nan'])
+def test_embeddings_that_are_none_are_refused_before_any_is_kept(function, parts, finished):
+    store, data, teachers, _ = finished
+    dictionary = np.ones((len(data.schema['colour']), 3))
+    before = sorted((store/'embeddings').iterdir())
+    with pytest.raises(ValueError) as error: train_student(data, teachers | dict(colour=BorrowedTeacher(function, dictionary, 'odd one')), 1, little(), store=store)
+    for part in ("'odd one'", *parts): assert part in str(error.value)
+    assert sorted((store/'embeddings').iterdir()) == before
+
+def test_a_dictionary_that_is_none_is_refused():
+    for dictionary in (np.ones(3), torch.full((3, 2), torch.inf)):
+        with pytest.raises(ValueError, match="dictionary of 'odd one'.*give C × D finite numbers"): BorrowedTeacher(torch.flatten, dictionary, 'odd one')
+
+def test_two_functions_have_two_keys(finished):
+    "Or the embeddings of one would be taken for those of the other."
+    store, data, teachers, _ = finished
+    def teacher(kind, function): return BorrowedTeacher(function, torch.rand(len(data.schema[kind]), 3), 'mine')
+    with pytest.raises(ValueError, match="two teachers from elsewhere are called 'mine'.*a key of its own"):
+        train_student(data, teachers | {kind: teacher(kind, function) for kind, function in dict(colour=lambda x: x.mean((2, 3)), category=lambda x: x.amax((2, 3))).items()}, 1, little(), store=store)
+
+def test_a_borrowed_network_can_learn_on_afterwards(finished):
+    store, data, teachers, _ = finished
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    train_student(data, teachers | dict(colour=BorrowedTeacher(network, torch.rand(len(data.schema['colour']), 4), 'a network')), 1, little(), store=store)
+    assert all(weight.requires_grad and weight.grad is None for weight in network.parameters())
+
+def test_no_image_has_no_scores(finished):
+    _, data, teachers, student = finished
+    for scores in (lambda: tagger_scores(student, data, np.arange(0)), lambda: teacher_scores(teachers, data, np.arange(0), 16)):
+        with pytest.raises(ValueError, match='give at least one'): scores()
+
 def test_every_type_needs_its_teacher(finished):
     store, data, teachers, _ = finished
     with pytest.raises(ValueError, match='category.*give one teacher for each attribute type'):
@@ -178,3 +212,5 @@ def test_a_box_of_nan_is_none_and_text_is_numbers(tagger):
     assert tagger.predict([image], boxes=np.full((1, 4), np.nan)) == tagger.predict([image])
     assert tagger.predict([image], boxes=[['4', '4', '28', '28']]) == tagger.predict([image], boxes=[(4, 4, 28, 28)])
     with pytest.raises(ValueError, match='give four numbers of pixels'): tagger.predict([image], boxes=[['a', 'b', 'c', 'd']])
+    with pytest.raises(ValueError, match='one of four numbers'): tagger.predict([image], boxes=[[np.nan, 0, 10, 10]])
+    with pytest.raises(ValueError, match='top=-1: give how many'): tagger.predict([image], top=-1)
