@@ -136,14 +136,18 @@ class BorrowedTeacher(nn.Module):
     ):
         super().__init__()
         self.embed, self.key = embed, key
-        dictionary = torch.as_tensor(label_embeddings, dtype=torch.float32)
+        dictionary = self._tensor(label_embeddings, 'the dictionary')
         if dictionary.ndim != 2 or not dictionary.isfinite().all(): raise ValueError(f"the dictionary of '{key}', of shape {tuple(dictionary.shape)}: give C × D finite numbers, one row per class")
         self.register_buffer('label_embeddings', dictionary)
+
+    def _tensor(self, numbers, what):
+        try: return torch.as_tensor(numbers, dtype=torch.float32)
+        except (TypeError, ValueError, RuntimeError): raise ValueError(f"the teacher '{self.key}': {what}, a {type(numbers).__name__}, is no tensor: give one, or a NumPy array") from None
 
     def forward(self,
         images:Tensor,  # float in [0, 1], B × 3 × H × W
     ) -> Tensor:        # B × D, float32
-        found = torch.as_tensor(self.embed(images), dtype=torch.float32, device=images.device)
+        found = self._tensor(self.embed(images), 'what its function returns').to(images.device)
         if found.ndim != 2 or len(found) != len(images): raise ValueError(f"the teacher '{self.key}' gives {tuple(found.shape)} for {len(images)} images: its function must return B × D, a row for each image")
         if not found.isfinite().all(): raise ValueError(f"the teacher '{self.key}' gives embeddings that are not finite: correct its function")
         return found

@@ -114,7 +114,7 @@ def load_for(
 
 # %% ../nbs/09_runs.ipynb #7fee5de8
 # {a hash of the present code: of the older code whose very bits it trains}: what the older one made stands
-SAME_BITS = {'d5f0ed12133b2c77': 'df0f55129351ca8f',   # since then it became faster, a teacher's loss can be exchanged, and several processes do what one does
+SAME_BITS = {'fd9248457187cf19': 'df0f55129351ca8f',   # since then it became faster, a teacher's loss can be exchanged, and several processes do what one does
              'b67ff6892ff7c3c3': '1332253157baffe4'}   # baselines: the last of these
 
 @functools.cache
@@ -425,7 +425,7 @@ def _check_fit(
     borrowed = {}
     for teacher in teachers.values():
         if isinstance(teacher, BorrowedTeacher) and borrowed.setdefault(teacher.key, teacher).embed != teacher.embed:
-            raise ValueError(f"two teachers from elsewhere are called '{teacher.key}' and have other functions: give each a key of its own")
+            raise ValueError(f"two teachers from elsewhere are called '{teacher.key}' and have other functions: give each a key of its own, or both the same function object")
 
 # %% ../nbs/09_runs.ipynb #9985e0bb
 def _check_data(
@@ -971,5 +971,5 @@ def check_parameters(
         if unknown: raise ValueError(f"unknown parameter {', '.join(unknown)}{hint}; known:\n" + '\n'.join(f'  {name:<{max(map(len, known)) + 2}}{meaning}' for name, meaning in known.items()))
         for name, value in given.items():
             if known[name].startswith('True or False') and value not in ('True', 'False'): raise ValueError(f'{name}={value}: give True or False')
-            if known[name].startswith(text) and re.fullmatch(r'-?[\d.]+(e-?\d+)?', value): raise ValueError(f'{name}={value}: papermill takes it for a number; -r {name} {value} gives it as text')
+            if known[name].startswith(text) and re.fullmatch(r'-?[\d.]+(e[+-]?\d+)?|inf|nan|True|False', value): raise ValueError(f'{name}={value}: papermill did not take it for text; -r in place of -p does')
             if known[name].startswith('a share') and not re.fullmatch(r'-?[\d.]+(e-?\d+)?', value): raise ValueError(f'{name}={value} is not a number: give {known[name]}')

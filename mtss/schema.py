@@ -126,12 +126,12 @@ def _from_csv(
     try:
         for row in reader: rows.append([shared(cell.strip()) for cell in row]); begun = reader.line_num + 1
     except csv.Error as error:
-        if 'unexpected end' in str(error) or 'field larger' in str(error): raise failed(f'row {begun}: a quote is opened and never closed: close it') from None
+        if 'unexpected end' in str(error) or 'field larger' in str(error): raise failed(f'row {begun}: a quote is opened and never closed: close it (or a cell is longer than any label: shorten it)') from None
         raise failed(f'row {begun}: {error}: quote a value that holds a comma or a quote') from None
     header, problems = rows[0], []
-    if not header or header[0].startswith('sep='): raise failed(f"row 1: {'it is blank' if not header else 'it is no header but a note for spreadsheets'}: delete it, so that the columns' names come first")
+    if not any(header) or header[0].casefold().startswith('sep='): raise failed(f"row 1: {'it is no header but a note for spreadsheets' if any(header) else 'it is blank'}: delete it, so that the columns' names come first")
     ends = [n for n, row in enumerate(rows[1:], 2) if len(row) > len(header) and not any(row[len(header):])]
-    if len(ends) == len(rows) - 1 > 0: raise failed(f'rows 2 to {len(rows)}: each ends in a comma, which the header does not: delete those commas')
+    if len(ends) == len(rows) - 1 > 1: raise failed(f'rows 2 to {len(rows)}: each ends in a comma, which the header does not: delete those commas')
     for n, row in enumerate(rows[1:], 2):
         if not row: problems.append(f'row {n}: it is blank: delete it')
         elif len(row) != len(header):
@@ -181,6 +181,12 @@ def targets(
 def _row(table, n) -> str:
     "How a spreadsheet would call the n-th row of a table, or of what is left of one: the index knows where it stood."
     return f'row {table.index[n] + 2}'
+
+def _seen(
+    name:str,
+) -> str:
+    "A name without the characters that nobody sees."
+    return ''.join(c for c in unicodedata.normalize('NFKC', name) if unicodedata.category(c) != 'Cf')
 
 # %% ../nbs/00_schema.ipynb #c2fce514
 def _check_rows(
@@ -255,10 +261,10 @@ def validate(
     reserved = ('image', 'split', *BOX)
     odd = [column for column in table.columns if column not in reserved and column.casefold() in reserved]
     if odd: raise AnnotationError(source, [f"header: column '{column}' is not '{column.casefold()}', and would be taken for an attribute type: write it in small letters, or call it something else" for column in odd])
-    if 'image' not in table: raise AnnotationError(source, [f"header: no column 'image' (found: {', '.join(table.columns)}): name the column of image paths 'image'"])
-    unnamed = [n for n, column in enumerate(table.columns, 1) if not column]
+    if 'image' not in table: raise AnnotationError(source, [f"header: no column 'image' (found: {', '.join(column if column.isprintable() else repr(column) for column in table.columns)}): name the column of image paths 'image'"])
+    unnamed = [n for n, column in enumerate(table.columns, 1) if not _seen(column).strip()]
     if unnamed and types is None: raise AnnotationError(source, [f"header: column {n} has no name, and would be taken for an attribute type: name it, delete it, or name the columns that are types (types=[…]; to a notebook -p types category,pattern)" for n in unnamed])
-    double = sorted({column for column in table.columns if list(table.columns).count(column) > 1})
+    double = sorted({column for column in table.columns if list(table.columns).count(column) > 1 and column})
     if double: raise AnnotationError(source, [f"header: column '{column}' appears twice: rename or delete one" for column in double])
     if not len(table): raise AnnotationError(source, ['there is no row below the header: add one row per image'])
     if 'split' not in table: raise AnnotationError(source, ["header: no column 'split': add it, with one of train, val, test, unlabeled in each row"])
@@ -281,11 +287,19 @@ def validate(
 # %% ../nbs/00_schema.ipynb #36260dbf
 _NO_ANSWER = {'n/a', 'na', 'nan', 'none', 'null', 'unknown', 'other', '-', '?', '0'}
 
+def _words(
+    name:str,
+    marks:str,      # what may separate them
+) -> list[str]:
+    "The words that a name lists; none where a part is no word, as in `3/4`, `A+` or `n/a`."
+    parts = [part.strip() for part in re.split(f'[{re.escape(marks)}]', name)]
+    return parts if all(part and not part[0].isdigit() and (len(part) > 1 or not part.isascii()) for part in parts) else []
+
 def _bare(
     name:str,
 ) -> str:
     "A class's name without what people write in one way or another: case, accents' encoding, hyphens, quotes, a decimal zero, characters that nobody sees."
-    name = ''.join(c for c in unicodedata.normalize('NFKC', name) if unicodedata.category(c) != 'Cf').casefold().strip('"\'“”„').replace('-', ' ').replace('_', ' ')
+    name = _seen(name).casefold().strip('"\'“”„').replace('-', ' ').replace('_', ' ')
     return ' '.join(re.sub(r'^(\d+)\.0+$', r'\1', name).split())
 
 def doubts(
@@ -297,10 +311,10 @@ def doubts(
         alike = {}
         for name in kind.classes: alike.setdefault(_bare(name), []).append(name)
         found += [f"column '{kind.name}': {', '.join(map(repr, names))} are classes of their own: if they mean the same, write them alike" for names in alike.values() if len(names) > 1]
-        parts_of = {name: [part.strip() for part in re.split(r'[,;/&+｜]', name)] for name in kind.classes}
-        often = Counter(part for parts in parts_of.values() for part in {part.casefold() for part in parts})      # what stands alone, or in several combinations, is a class of its own as well
-        for name, parts in parts_of.items():
-            if len(parts) > 1 and any(often[part.casefold()] > 1 for part in parts):
-                found.append(f"column '{kind.name}': '{name}' is a class of its own: if it means several labels, write {'|'.join(dict.fromkeys(parts))}")
-        found += [f"column '{kind.name}': '{name}' is a class like any other: if it means that nobody looked, leave the cell empty" for name in kind.classes if name.casefold() in _NO_ANSWER]
+        said = Counter(part for name in kind.classes for part in {part.casefold() for part in _words(name, ',;｜')})     # in how many classes, alone or in a list
+        for name in kind.classes:
+            parts, listed = _words(name, ',;/&+｜'), _words(name, ',;｜')
+            if len(listed) > 1 and any(said[part.casefold()] > 1 for part in listed) or len(parts) > 1 and {part.casefold() for part in parts} <= {one.casefold() for one in kind.classes}:
+                found.append(f"column '{kind.name}': '{name}' is a class of its own: if it means several labels, write {'|'.join(dict.fromkeys(parts or listed))}")
+        found += [f"column '{kind.name}': '{name}' is a class like any other: if it means that nobody looked, leave the cell empty" for name in kind.classes if _seen(name).casefold() in _NO_ANSWER]
     return found

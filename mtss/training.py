@@ -118,9 +118,10 @@ def part_of(
 # %% ../nbs/07_training.ipynb #bf7034be
 def _keep_freed_memory() -> None:
     "Let glibc keep what is freed for what is needed next."
-    # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h, in bytes; only glibc has this function
+    # M_MMAP_THRESHOLD (-3) and M_TRIM_THRESHOLD (-1) of malloc.h, in bytes; only glibc has this function, and older ones take no more than 32 MiB for the first
     if sys.platform == 'linux' and hasattr(libc := ctypes.CDLL(None), 'mallopt'):
-        for threshold in (-1, -3): libc.mallopt(threshold, 2**30)
+        libc.mallopt(-3, 2**30) or libc.mallopt(-3, 2**25)
+        libc.mallopt(-1, 2**30)
 
 # %% ../nbs/07_training.ipynb #7d1a0b01
 class _InTurn:

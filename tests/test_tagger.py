@@ -170,7 +170,8 @@ def test_a_borrowed_teacher_that_does_not_fit_is_refused(wrong, parts, finished)
 @pytest.mark.parametrize('function, parts', [
     (lambda x: torch.cat([x, x]).mean((2, 3)), ['for 1 images', 'a row for each image']),
     (lambda x: x.mean((2, 3))[0], ['(3,)', 'B × D']),
-    (lambda x: x.mean((2, 3)) * float('nan'), ['not finite', 'correct its function'])], ids=['two rows an image', 'no batch', 'nan'])
+    (lambda x: x.mean((2, 3)) * float('nan'), ['not finite', 'correct its function']),
+    (lambda x: dict(x=x), ['what its function returns, a dict, is no tensor'])], ids=['two rows an image', 'no batch', 'nan', 'no tensor'])
 def test_embeddings_that_are_none_are_refused_before_any_is_kept(function, parts, finished):
     store, data, teachers, _ = finished
     dictionary = np.ones((len(data.schema['colour']), 3))
