@@ -6,6 +6,7 @@
 from __future__ import annotations
 import ast, contextlib, dataclasses, difflib, functools, hashlib, inspect, io, json, math, os, platform, re, subprocess, textwrap, time
 from dataclasses import dataclass
+from datetime import date
 from importlib import metadata
 from pathlib import Path
 from typing import Callable
@@ -859,6 +860,22 @@ def _newest(
     parts = [part for part in (old, new) if len(part)]
     return pd.concat(parts or [new], ignore_index=True).drop_duplicates(IDENTITY, keep='last').sort_values(IDENTITY, ignore_index=True)
 
+# %% ../nbs/09_runs.ipynb #c881e1b1
+def _replaced(
+    path:Path, old:pd.DataFrame, new:pd.DataFrame,
+) -> dict:     # {path: text}: a file to be written; {} where no row gets another value
+    "The rows, as they were, of models of which some are about to get other values."
+    if not len(old): return {}
+    model = ['dataset', 'preset', 'key', 'model', 'gamma', 'beta']
+    both = old.merge(new, on=IDENTITY, suffixes=('', ' now'))
+    other = both[~np.isclose(both['value'], both['value now'], rtol=1e-5, atol=1e-9, equal_nan=True) & ~both['metric'].str.startswith('seconds')]     # a file has six digits; a time is another one each time
+    if not len(other): return {}
+    place = path.parent/'replaced'/f'{path.stem}_{date.today():%Y-%m-%d}.csv'
+    results_folder(place)
+    print(f"{path.name}: rows of {', '.join(other['model'].unique())} were there with other values, from another training: they are kept in {place.parent.name}/{place.name}")
+    gone = _newest(old.merge(other[model].drop_duplicates(), on=model), read_rows(place))     # what was put there before today is older
+    return {place: gone.to_csv(index=False, float_format='%.6g', lineterminator='\n')}
+
 # %% ../nbs/09_runs.ipynb #c881e1af
 def keep_rows(
     path:str|Path,       # a CSV of rows, made if need be
@@ -866,16 +883,16 @@ def keep_rows(
     setting:str,         # what tells them apart from others of the same replicate, such as 'gamma=1 beta=1'
     **origin,            # what else is worth knowing of them, for the JSON beside the CSV
 ) -> pd.DataFrame:       # all rows of the file
-    "Add rows to a file of results. Raises `StoreError`."
+    "Add rows to a file of results; those that get other values are kept in the folder `replaced`. Raises `StoreError`."
     path = Path(path)
     with locked(results_folder(path)):
         old = read_rows(path)
         every = _newest(old[old['replicate'] >= 0], rows[COLUMNS])
-        files, samples = {}, read_samples(path)
+        files, samples = _replaced(path, old, rows[COLUMNS]), read_samples(path)
         if 'samples' in rows:
             samples = _newest(samples, rows.loc[rows['samples'].notna(), [*IDENTITY, 'samples']])
             samples.to_parquet(buffer := io.BytesIO(), index=False, compression='zstd')
-            files = {samples_of(path): buffer.getvalue()}
+            files |= {samples_of(path): buffer.getvalue()}
         every = _newest(every, over_replicates(every, samples))
         record = path.with_suffix('.json')
         known = json.loads(record.read_text()) if record.exists() else {}
