@@ -290,10 +290,11 @@ _NO_ANSWER = {'n/a', 'na', 'nan', 'none', 'null', 'unknown', 'other', '-', '?', 
 def _words(
     name:str,
     marks:str,      # what may separate them
+    shortest:int,   # how many letters a word has at least
 ) -> list[str]:
     "The words that a name lists; none where a part is no word, as in `3/4`, `A+` or `n/a`."
     parts = [part.strip() for part in re.split(f'[{re.escape(marks)}]', name)]
-    return parts if all(part and not part[0].isdigit() and (len(part) > 1 or not part.isascii()) for part in parts) else []
+    return parts if all(part and not part[0].isdigit() and (len(part) >= shortest or not part.isascii()) for part in parts) else []
 
 def _bare(
     name:str,
@@ -311,9 +312,9 @@ def doubts(
         alike = {}
         for name in kind.classes: alike.setdefault(_bare(name), []).append(name)
         found += [f"column '{kind.name}': {', '.join(map(repr, names))} are classes of their own: if they mean the same, write them alike" for names in alike.values() if len(names) > 1]
-        said = Counter(part for name in kind.classes for part in {part.casefold() for part in _words(name, ',;｜')})     # in how many classes, alone or in a list
+        said = Counter(part for name in kind.classes for part in {part.casefold() for part in _words(name, ',;｜', 1)})     # in how many classes, alone or in a list
         for name in kind.classes:
-            parts, listed = _words(name, ',;/&+｜'), _words(name, ',;｜')
+            parts, listed = _words(name, ',;/&+｜', 2), _words(name, ',;｜', 1)
             if len(listed) > 1 and any(said[part.casefold()] > 1 for part in listed) or len(parts) > 1 and {part.casefold() for part in parts} <= {one.casefold() for one in kind.classes}:
                 found.append(f"column '{kind.name}': '{name}' is a class of its own: if it means several labels, write {'|'.join(dict.fromkeys(parts or listed))}")
         found += [f"column '{kind.name}': '{name}' is a class like any other: if it means that nobody looked, leave the cell empty" for name in kind.classes if _seen(name).casefold() in _NO_ANSWER]
