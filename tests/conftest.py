@@ -92,4 +92,5 @@ def said(path):
     import nbformat
     outputs = [output for cell in nbformat.read(path, as_version=4).cells for output in cell.get('outputs', [])]
     assert not [output for output in outputs if output.output_type == 'error']
-    return '\n'.join(text for output in outputs for text in [output.get('text', ''), *(output.get('data', {}).get(kind, '') for kind in ('text/plain', 'text/html'))])
+    # a printed line may come in two outputs, cut anywhere: those are put together as they are
+    return ''.join(output['text'] if output.output_type == 'stream' else ''.join(f"\n{output.data.get(kind, '')}\n" for kind in ('text/plain', 'text/html')) for output in outputs)
