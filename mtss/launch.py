@@ -23,10 +23,12 @@ def train_replicate(
 ) -> None:
     "Train, or find in the store, the teachers and the student of one replicate. Raises what training raises."
     check_run(gamma, beta, [replicate])
+    process = processes()
+    process.print(f"processes: {process.num_processes}", flush=True)
     data = load_for(dataset, preset, replicate, store, **options)
     focus = tune_gamma(data, preset, replicate, store) if gamma == 'tune' else gamma
     tagger = train_student(data, train_teachers(data, focus, preset, replicate, store), beta, preset, replicate, store)
-    processes().print(f"student {tagger.key}: F1@1 on val {tagger.record['best_score']:.3f}, step {tagger.record['best_step']}, {tagger.record['minutes']:.1f} minutes", flush=True)
+    process.print(f"student {tagger.key}: F1@1 on val {tagger.record['best_score']:.3f}, step {tagger.record['best_step']}, {tagger.record['minutes']:.1f} minutes", flush=True)
 
 # %% ../nbs/09f_launch.ipynb #cf04e116
 def main(
