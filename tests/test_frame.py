@@ -130,13 +130,12 @@ def test_the_readme_has_the_times_that_were_measured():
 def test_times_that_are_taken_again_replace_their_own_and_leave_the_others(tmp_path):
     sys.path.insert(0, str(ROOT/'tools'))
     from time_main_job import keep
-    times = pd.DataFrame([dict(job=job, seconds=seconds, processor_seconds=2 * seconds, peak_gb=1.) for job, seconds in (('one', 10.), ('two', 20.), ('three', 30.))])
-    keep(times[:2], tmp_path/'times.csv')
-    places = json.loads((tmp_path/'times.json').read_text()) | dict(two='elsewhere')
-    (tmp_path/'times.json').write_text(json.dumps(places))
-    keep(times[::2].assign(seconds=[11., 33.]), tmp_path/'times.csv')
-    assert pd.read_csv(tmp_path/'times.csv').set_index('job')['seconds'].to_dict() == dict(one=11., two=20., three=33.)
-    assert json.loads((tmp_path/'times.json').read_text()) == dict(one=places['one'], two='elsewhere', three=places['one'])
+    times = pd.DataFrame([dict(job=job, seconds=seconds, processor_seconds=2 * seconds, peak_gb=1., cpu='slow') for job, seconds in (('one', 10.), ('two', 20.), ('three', 30.))])
+    keep(times[:2], 'before', tmp_path/'times.csv')
+    keep(times[::2].assign(seconds=[11., 33.]), 'after', tmp_path/'times.csv')
+    keep(times[:1].assign(seconds=5., cpu='fast'), 'elsewhere', tmp_path/'times.csv')
+    assert pd.read_csv(tmp_path/'times.csv').set_index(['job', 'cpu'])['seconds'].to_dict() == {('one', 'slow'): 11., ('two', 'slow'): 20., ('three', 'slow'): 33., ('one', 'fast'): 5.}
+    assert json.loads((tmp_path/'times.json').read_text()) == {'one, slow': 'after', 'two, slow': 'before', 'three, slow': 'after', 'one, fast': 'elsewhere'}
 
 def test_every_notebook_has_its_place_in_the_sidebar():
     sections = yaml.safe_load(text('_quarto.yml'))['website']['sidebar']['contents']

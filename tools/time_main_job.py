@@ -3,7 +3,7 @@
 Each job is a process of its own, as a user would start it: garments are drawn; the README's first command runs from an empty store, and once more from the store
 that it has filled; with `--photos my/annotations.csv` also that table, from an empty store, with and without its yardstick; with `--paper`, which takes more than an hour, every table and figure.
 Nothing else should run beside it. With `--keep` the times are written to results/main_job.csv, and where they were taken to results/main_job.json; a job that was not
-timed keeps what is there.
+timed keeps what is there, and so do those of another processor.
 """
 import argparse, json, os, shutil, subprocess, sys, tempfile, time
 from pathlib import Path
@@ -45,17 +45,16 @@ def as_time(seconds):
 
 def as_lines(times):
     "The README's table, line by line."
-    return ['| job | time | processor time | largest process |', '|---|---|---|---|',
-            *(f'| {row.job} | {as_time(row.seconds)} | {as_time(row.processor_seconds)} | {row.peak_gb:.1f} GB |' for row in times.itertuples())]
+    return ['| job | on | time | processor time | largest process |', '|---|---|---|---|---|',
+            *(f'| {row.job} | {row.cpu} | {as_time(row.seconds)} | {as_time(row.processor_seconds)} | {row.peak_gb:.1f} GB |' for row in times.itertuples())]
 
-def keep(times, path):
-    "Add the times to a CSV, and where they were taken to the JSON beside it, job by job; those of the same jobs are replaced."
-    from mtss.runs import provenance
+def keep(times, origin, path):
+    "Add the times to a CSV, and their origin to the JSON beside it, job by job; those of the same jobs on the same processor are replaced."
     where = path.with_suffix('.json')
     kept, places = (pd.read_csv(path), json.loads(where.read_text(encoding='utf-8'))) if path.exists() else (times[:0], {})
-    rows = {row['job']: row for row in [*kept.to_dict('records'), *times.to_dict('records')]}
+    rows = {(row['job'], row['cpu']): row for row in [*kept.to_dict('records'), *times.to_dict('records')]}
     pd.DataFrame(rows.values()).to_csv(path, index=False)
-    where.write_text(json.dumps(places | dict.fromkeys(times.job, provenance()), indent=1, sort_keys=True) + '\n', encoding='utf-8')
+    where.write_text(json.dumps(places | {f'{row.job}, {row.cpu}': origin for row in times.itertuples()}, indent=1, sort_keys=True) + '\n', encoding='utf-8')
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -66,10 +65,13 @@ if __name__ == '__main__':
     if given.photos and not Path(given.photos).is_file(): parser.error(f'--photos {given.photos}: there is no such file')
     folder, rows = Path(tempfile.mkdtemp()), []
     try:
+        timed([sys.executable, '-c', 'import mtss.runs'], folder)     # reads the libraries from the disk, once for all
         for name, (command, store) in jobs(folder, given.photos, given.paper).items():
             print(f'{name} …', flush=True)
             rows.append(dict(job=name) | timed(command, store))
     finally: shutil.rmtree(folder)
-    times = pd.DataFrame(rows).round(2)
+    from mtss.runs import provenance
+    origin = provenance()
+    times = pd.DataFrame(rows).round(2).assign(cpu=origin['cpu'])
     print('\n'.join(as_lines(times)))
-    if given.keep: keep(times, ROOT/'results/main_job.csv')
+    if given.keep: keep(times, origin, ROOT/'results/main_job.csv')
