@@ -4,7 +4,7 @@
 
 # %% ../nbs/02b_checks.ipynb #b60c78da
 from __future__ import annotations
-import hashlib, os
+import hashlib, os, re
 from concurrent.futures import ThreadPoolExecutor
 from difflib import get_close_matches
 from pathlib import Path
@@ -119,7 +119,8 @@ def _misspelt(
     "Rare classes whose names are nearly that of a class at least five times as common."
     sizes = counts.set_index('class')['train']
     rare = sizes[sizes < FEW_IMAGES]
-    near = {name: get_close_matches(name, [other for other in sizes.index[sizes >= 5 * max(1, size)]], 1, .85) for name, size in rare.items()}
+    def digits(name): return re.sub(r'\D', '', name)
+    near = {name: get_close_matches(name, [other for other in sizes.index[sizes >= 5 * max(1, size)] if digits(other) == digits(name)], 1, .85) for name, size in rare.items()}      # another number is no slip of the pen
     return [f"'{name}' ({rare[name]}) for '{found[0]}' ({sizes[found[0]]})" for name, found in near.items() if found]
 
 def _type_findings(
@@ -138,7 +139,7 @@ def _type_findings(
         rows.append(_finding(f'{name}: classes', f"{len(counts)}; {len(small)} with fewer than {FEW_IMAGES} images" + (f", such as {', '.join(small['class'].iloc[::-1][:3])}" if len(small) else ''),
                              f'{FEW_IMAGES} images each', 'look' if len(small) else 'ok', 'label more of them, or join them to a similar class'))
         if misspelt := _misspelt(counts): rows.append(_finding(f'{name}: class names', f"{', '.join(misspelt[:5])}{' …' if len(misspelt) > 5 else ''}", 'one spelling', 'look', 'if these are misspelt, mend the cells'))
-        if counts['class'].str.fullmatch(r'[\d.,]+').all(): rows.append(_finding(f'{name}: classes', f"numbers, such as {', '.join(counts['class'][:3])}", 'names', 'look', 'if this is a price or the number of an article, name the columns that are attribute types (types)'))
+        if counts['class'].str.fullmatch(r'[\W\d_]*\d[\W\d_]*').all(): rows.append(_finding(f'{name}: classes', f"numbers, such as {', '.join(counts['class'][:3])}", 'names', 'look', 'if this is a price, a date or the number of an article, name the columns that are attribute types (types)'))
         if len(small) == len(counts) > 20: rows.append(_finding(f'{name}: classes', f'{len(counts)}, none with {FEW_IMAGES} images to learn from', 'classes that several images share', 'wrong', 'this looks like a name or a number, not like an attribute: name the columns that are attribute types (types)'))
         if len(counts) > 40: rows.append(_finding(f'{name}: classes', f'{len(counts)}', '40, which is how many are trained', 'look', 'the others are never learned, as in the paper: join small classes to similar ones, or split the column in two'))
     return rows

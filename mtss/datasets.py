@@ -4,7 +4,7 @@
 
 # %% ../nbs/02_datasets.ipynb #931e8d31
 from __future__ import annotations
-import dataclasses, errno, functools, hashlib, inspect, io, itertools, json, os, shutil, struct, sys, warnings
+import dataclasses, errno, functools, hashlib, inspect, io, itertools, json, os, shutil, struct, sys, unicodedata, warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -174,17 +174,20 @@ def name_neighbours(
     unreadable:dict[int, str],  # {row: why it cannot be read}
     files:list[Path],           # of every row
 ) -> dict[int, str]:            # the same; where there is no such file, what lies in its place
-    "`a.JPG` is `a.jpg` on most laptops, and another file on most servers: names the image whose name differs in capitals or in its ending."
+    "`a.JPG` is `a.jpg` on most laptops, and another file on most servers: names the image whose name differs in capitals, in how its accents are encoded, or in its ending."
     endings = {ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS}
+    def composed(name): return unicodedata.normalize('NFC', name)      # macOS takes ü apart, into u and two dots
+    def plain(name): return composed(name).lower()
     @functools.cache
     def beside(folder):
         try: names = sorted(name for name in os.listdir(folder) if Path(name).suffix.lower() in endings)
         except (OSError, ValueError): names = []
-        return {Path(name).stem.lower(): name for name in names} | {name.lower(): name for name in names}     # a name that differs in capitals alone comes first
+        return {plain(Path(name).stem): name for name in names} | {plain(name): name for name in names}     # a name with the same ending comes first
     def with_neighbour(file, why):
         known = {} if os.path.isfile(file) else beside(file.parent)
-        other = known.get(file.name.lower(), known.get(file.stem.lower(), file.name))
-        return why if other == file.name else f'{why} ({other} is there)'
+        other = known.get(plain(file.name), known.get(plain(file.stem), file.name))
+        encoded = ', its accents encoded in another way' if composed(other) == composed(file.name) else ''
+        return why if other == file.name else f'{why} ({other} is there{encoded})'
     return {n: with_neighbour(files[n], why) for n, why in unreadable.items()}
 
 # %% ../nbs/02_datasets.ipynb #351e5f54

@@ -109,11 +109,26 @@ def read_table(
     source = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     try: source.decode()
     except UnicodeDecodeError as error:
-        line = source[:error.start].count(b'\n') + 1
-        raise failed(f'row {line}: byte {error.start} is not UTF-8: save the file as "CSV UTF-8"') from None
+        line, header = source[:error.start].count(b'\n') + 1, source.split(b'\n')[0].decode('latin-1')
+        encoding = 'utf-16' if source.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else 'cp1252'      # a spreadsheet's "Unicode text"; what it writes in Western Europe
+        raise failed(f'row {line}: byte {error.start} is not UTF-8: save the file as "CSV UTF-8", {_by_pandas(header, encoding)}') from None
     return _from_csv(source, failed)
 
 # %% ../nbs/00_schema.ipynb #4ba5b620
+def _apart(
+    header:str,   # the first line of a CSV file
+) -> str:
+    "What seems to separate its cells: in many countries a spreadsheet writes semicolons."
+    return next((mark for mark in ';\t' if mark in header and ',' not in header), ',')
+
+def _by_pandas(
+    header:str,                # the first line of a CSV file
+    encoding:str|None=None,    # None: UTF-8
+) -> str:                      # the end of a sentence
+    "Where a spreadsheet has no such choice: the line of Python that saves a table with commas and as UTF-8."
+    more = [f'{name}={value!r}, ' for name, value in dict(sep=_apart(header), encoding=encoding).items() if value not in (',', None)]
+    return f"or by pandas: pd.read_csv(file, {''.join(more)}dtype=str, keep_default_na=False).to_csv(file, index=False)"
+
 def _from_csv(
     source:bytes,   # the content of a CSV file, UTF-8
     failed,         # reasons → the error to raise
@@ -136,8 +151,8 @@ def _from_csv(
         if not row: problems.append(f'row {n}: it is blank: delete it')
         elif len(row) != len(header):
             problems.append(f'row {n}: {len(row)} cells where the header has {len(header)}: every row must have as many; quote a value that holds a comma')
-    apart = next((mark for mark in ';\t' if len(header) == 1 and mark in header[0]), None)
-    if apart: problems = [f'header: the cells seem to be separated by {apart!r}: save the file with commas']     # all that is wrong with the rows follows from it
+    apart = _apart(header[0]) if len(header) == 1 else ','
+    if apart != ',': problems = [f'header: the cells seem to be separated by {apart!r}: save the file with commas, {_by_pandas(header[0])}']     # all that is wrong with the rows follows from it
     if problems: raise failed(*problems)
     return pd.DataFrame(rows[1:], columns=header, dtype=str)
 
@@ -211,8 +226,9 @@ def _check_rows(
         bad = ~absent & ~((box['x1'] > box['x0']) & (box['y1'] > box['y0']) & (box[['x0', 'y0']] >= 0).all(axis=1))
         for n in np.flatnonzero(bad):
             problems.append(f"{_row(table, n)}, columns x0 y0 x1 y1: {' '.join(table[list(BOX)].iloc[n])} is no box: they must be numbers with 0 ≤ x0 < x1 and 0 ≤ y0 < y1, or all empty")
-    same = table.duplicated(['image', *present], keep=False) & (images != '')
-    for image, rows in table[same].groupby('image', sort=False).indices.items():
+    places = table[present].assign(image=images.str.replace(r'(?<![^/])\./|(?<=/)/+', '', regex=True))      # ./a.jpg is a.jpg
+    same = places.duplicated(keep=False) & (images != '')
+    for image, rows in places[same].groupby('image', sort=False).indices.items():
         where = ' and '.join(_row(table, n) for n in np.flatnonzero(same)[rows][:3])
         problems.append(f"{where}, column 'image': '{image}' appears {len(rows)} times: keep one row, joining several values of a cell with |")
     return problems
@@ -285,15 +301,23 @@ def validate(
     return Schema(kinds)
 
 # %% ../nbs/00_schema.ipynb #36260dbf
-_NO_ANSWER = {'n/a', 'na', 'nan', 'none', 'null', 'unknown', 'other', '-', '?', '0'}
+_NO_ANSWER = {'', 'n/a', 'na', 'nv', 'nan', 'none', 'null', 'blank', 'empty', 'leer', 'unknown', 'other', 'tbd', '0'}
+_LISTED = r'[,;｜]|\r?\n'                     # what separates the values of a list (a line break within a cell as well)
+_JOINED = _LISTED + r'|[/\\&+]|\s(?:and|-)\s'   # and what may do so, or belong to a name
+
+def _no_answer(
+    name:str,
+) -> bool:
+    "Whether a name may stand for no answer: `n.a.`, `(blank)`, `–`, or what a spreadsheet writes where a formula has failed, `#N/A` or `#REF!`."
+    return re.sub(r'[^\w/]', '', _seen(name).casefold()) in _NO_ANSWER or bool(re.fullmatch(r'#\S+[!?]', name))
 
 def _words(
     name:str,
-    marks:str,      # what may separate them
+    marks:str,      # what may separate them, a regular expression
     shortest:int,   # how many letters a word has at least
 ) -> list[str]:
     "The words that a name lists; none where a part is no word, as in `3/4`, `A+` or `n/a`."
-    parts = [part.strip() for part in re.split(f'[{re.escape(marks)}]', name)]
+    parts = [part.strip() for part in re.split(marks, name)]
     return parts if all(part and not part[0].isdigit() and (len(part) >= shortest or not part.isascii()) for part in parts) else []
 
 def _bare(
@@ -312,10 +336,10 @@ def doubts(
         alike = {}
         for name in kind.classes: alike.setdefault(_bare(name), []).append(name)
         found += [f"column '{kind.name}': {', '.join(map(repr, names))} are classes of their own: if they mean the same, write them alike" for names in alike.values() if len(names) > 1]
-        said = Counter(part for name in kind.classes for part in {part.casefold() for part in _words(name, ',;｜', 1)})     # in how many classes, alone or in a list
+        said = Counter(part for name in kind.classes for part in {part.casefold() for part in _words(name, _LISTED, 1)})     # in how many classes, alone or in a list
         for name in kind.classes:
-            parts, listed = _words(name, ',;/&+｜', 2), _words(name, ',;｜', 1)
-            if len(listed) > 1 and any(said[part.casefold()] > 1 for part in listed) or len(parts) > 1 and {part.casefold() for part in parts} <= {one.casefold() for one in kind.classes}:
-                found.append(f"column '{kind.name}': '{name}' is a class of its own: if it means several labels, write {'|'.join(dict.fromkeys(parts or listed))}")
-        found += [f"column '{kind.name}': '{name}' is a class like any other: if it means that nobody looked, leave the cell empty" for name in kind.classes if _seen(name).casefold() in _NO_ANSWER]
+            parts, listed = _words(name, _JOINED, 2), _words(name, _LISTED, 1)
+            if len(listed) > 1 and ('\n' in name or any(said[part.casefold()] > 1 for part in listed)) or len(parts) > 1 and {part.casefold() for part in parts} <= {one.casefold() for one in kind.classes}:
+                found.append(f"column '{kind.name}': {name!r} is a class of its own: if it means several labels, write {'|'.join(dict.fromkeys(parts or listed))}")
+        found += [f"column '{kind.name}': '{name}' is a class like any other: if it means that nobody looked, leave the cell empty" for name in kind.classes if _no_answer(name)]
     return found

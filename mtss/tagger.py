@@ -133,6 +133,7 @@ def _as_input(
         if not array.size: raise ImageError(f'the array {array.shape} has no pixel')
         source = Image.fromarray(array)
     if not isinstance(source, (str, Path, Image.Image)): raise ImageError(f'an image is a path, a PIL image, an array or a tensor, not {type(source).__name__}')
+    if not isinstance(source, Image.Image) and Path(source).is_dir(): raise ImageError(f"{source} is a folder: give the paths of its photos, such as sorted(Path('{source}').glob('*.jpg'))")
     try: return plain_view(read_image(source, size, box)[None])
     except ImageError as error: raise ImageError(f"{source if isinstance(source, (str, Path)) else 'image'}: {error}") from None
 
@@ -190,6 +191,7 @@ def load(cls,
     path:str|Path,  # what `save` wrote
 ) -> Tagger:
     "Read a tagger. Raises `CheckpointError` where the file is cut short or something else."
+    if not Path(path).is_file(): raise CheckpointError(f'there is no file {Path(path).absolute()}: give the path of a file that Tagger.save wrote')
     try:
         tensors, record = load_tensors(path)
         if record['kind'] != 'tagger': raise ValueError(f"it is a {record['kind']}")
