@@ -4,7 +4,7 @@
 
 # %% ../nbs/09_runs.ipynb #d6520d85
 from __future__ import annotations
-import ast, contextlib, dataclasses, difflib, functools, hashlib, inspect, io, json, math, os, platform, re, subprocess, textwrap, time
+import ast, contextlib, dataclasses, difflib, dis, functools, hashlib, inspect, io, json, math, os, platform, re, subprocess, textwrap, time
 from dataclasses import dataclass
 from datetime import date
 from importlib import metadata
@@ -281,15 +281,31 @@ def _file_hash(
     "A hash of a file's bytes."
     return path and hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
+def _globals_of(
+    code,   # of a function
+) -> set[str]:
+    "The global names that a function, and those within it, look up."
+    return {step.argval for step in dis.get_instructions(code) if step.opname == 'LOAD_GLOBAL'}.union(*(_globals_of(inner) for inner in code.co_consts if inspect.iscode(inner)))
+
 def _loss_code(
     loss:Callable,  # eq. 2 as a function of p and γ
 ) -> str:
-    "A hash of a loss. Raises `ValueError` where its source does not say all that it does."
+    "A hash of a loss. Raises `ValueError` where its source does not say all that it does, as it leans on values, functions or modules that are neither of a library nor of this project, and where it does not give a loss for each p."
     if not inspect.isfunction(loss): raise ValueError(f'loss={loss!r}: give a plain function, whose source tells it from others')
-    used = inspect.getclosurevars(loss)
-    values = [name for name, value in {**used.nonlocals, **used.globals}.items() if not (inspect.ismodule(value) or inspect.isroutine(value) or inspect.isclass(value))]
-    if values: raise ValueError(f"{loss.__name__}: its source does not say what {', '.join(values)} is: write the values into the function")
-    return code_hash(textwrap.dedent(inspect.getsource(loss)))
+    name, defaults = loss.__name__, [*(loss.__defaults__ or ()), *(loss.__kwdefaults__ or {}).values()]
+    used = inspect.getclosurevars(loss).nonlocals | {name: loss.__globals__[name] for name in _globals_of(loss.__code__) if name in loss.__globals__}
+    def of_a_library(value):
+        "Whether its code stays what it is: a project of one's own changes without a trace."
+        whole = value if inspect.ismodule(value) else inspect.getmodule(value) if inspect.isroutine(value) or inspect.isclass(value) else None
+        return inspect.isbuiltin(value) or whole is not None and whole.__name__.split('.')[0] in ('torch', 'numpy', 'math', 'mtss')
+    unsaid = [name for name, value in used.items() if not of_a_library(value)]
+    if unsaid: raise ValueError(f"{name}: its source does not say what {', '.join(unsaid)} is: write it into the function, whose source alone tells one loss from another")
+    if not all(isinstance(value, (int, float, str, type(None))) for value in defaults): raise ValueError(f'{name}: a default value that is no number or text cannot be told from another: write it into the function')
+    try: source = textwrap.dedent(inspect.getsource(loss))
+    except OSError: raise ValueError(f'{name}: there is no file or cell with its source: define it in one') from None
+    found = loss(torch.full((2, 3), .5), 1.)
+    if getattr(found, 'shape', None) != (2, 3): raise ValueError(f"{name}: for a p of 2 × 3 it gives {f'{tuple(found.shape)}' if isinstance(found, Tensor) else type(found).__name__}: it must give a loss for each, whose mean is taken later, over the negatives of each image")
+    return code_hash(source, *map(repr, defaults))
 
 def _types_of(
     data:Dataset,        # what to learn from
@@ -420,9 +436,12 @@ def _check_fit(
 ) -> None:
     "Raise `ValueError` where a teacher, perhaps a borrowed one, does not fit the schema."
     for name, teacher in teachers.items():
+        if not hasattr(teacher, 'label_embeddings'): raise ValueError(f"the teacher of '{name}' is a {type(teacher).__name__} without a dictionary: make it a BorrowedTeacher, by mtss.models")
         rows = len(teacher.label_embeddings)
         if not teacher.key: raise ValueError(f"the teacher of '{name}' has no key: name it, so that the store can tell it apart")
         if rows != len(data.schema[name]): raise ValueError(f"the dictionary of '{name}' has {rows} classes, the schema {len(data.schema[name])}: give one label embedding per class, in the schema's order")
+        nowhere = [data.schema[name].classes[row] for row in (teacher.label_embeddings == 0).all(1).nonzero()[:, 0].tolist()]
+        if nowhere: raise ValueError(f"the dictionary of '{name}' has nothing but zeros for {', '.join(nowhere[:3])}{' …' if len(nowhere) > 3 else ''}: give each class a direction")
     borrowed = {}
     for teacher in teachers.values():
         if isinstance(teacher, BorrowedTeacher) and borrowed.setdefault(teacher.key, teacher).embed != teacher.embed:
@@ -456,8 +475,8 @@ def train_student(
     _check_data(data, preset)
     if set(teachers) != set(data.schema.names):
         raise ValueError(f"teachers for {', '.join(teachers)}, but the schema has {', '.join(data.schema.names)}: give one teacher for each attribute type")
-    teachers = {name: teachers[name].to(device) for name in data.schema.names}
     _check_fit(data, teachers)
+    teachers = {name: teachers[name].to(device) for name in data.schema.names}
     beta = check_beta(beta)
     config = _student_config(data, preset, seed, beta, teacher_keys(teachers)) | (dict(seen=seen.key) if seen else {})
     if seen and not config['views']: raise ValueError("where student and teachers look at different pixels, the teachers' embeddings have to be kept: give the preset kept_embeddings, such as 40000")
@@ -977,7 +996,7 @@ def check_parameters(
     cells:list[str],        # the notebook's input cells so far: IPython's `In`
     known:dict[str, str],   # {parameter: what it means}
 ) -> None:
-    "Raise `ValueError` where papermill injected a parameter that the notebook does not have, something else for one that is True or False (`no` would count as true), no number for a share, or a number for a path or names."
+    "Raise `ValueError` where papermill injected a parameter that the notebook does not have, something else for one that is True or False (`no` would count as true), no number for a share, or a number or a list for a path or names."
     text = 'a folder', 'the folder', 'the path', 'a .safetensors', 'attribute types', "'synthetic'"     # how the meaning of a parameter begins that is text, whatever it looks like
     for cell in cells:
         if not cell.startswith('# Parameters'): continue
@@ -989,4 +1008,5 @@ def check_parameters(
         for name, value in given.items():
             if known[name].startswith('True or False') and value not in ('True', 'False'): raise ValueError(f'{name}={value}: give True or False')
             if known[name].startswith(text) and re.fullmatch(r'-?[\d.]+(e[+-]?\d+)?|inf|nan|True|False', value): raise ValueError(f'{name}={value}: papermill did not take it for text; -r in place of -p does')
+            if value[0] in '[({' and (known[name].startswith((*text, 'columns', 'a column')) or 'commas between' in known[name]): raise ValueError(f'{name}={value} is not text: give {known[name]}')
             if known[name].startswith('a share') and not re.fullmatch(r'-?[\d.]+(e-?\d+)?', value): raise ValueError(f'{name}={value} is not a number: give {known[name]}')
