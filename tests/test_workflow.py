@@ -9,7 +9,7 @@ COMPUTING = {'18_fig7', '21_datasets', '22_query'}
 
 def started(folder, *options, **config):
     "The workflow at work in a folder that holds its store and its rows."
-    given = [f'{name}={value}' for name, value in (dict(preset='smoke', replicates=1, out='rows', gamma=1, unfocused=False) | config).items()]
+    given = [f'{name}={value}' for name, value in (dict(preset='smoke', replicates=1, out='rows', gamma=1, unfocused='false') | config).items()]
     return subprocess.Popen([sys.executable, '-m', 'snakemake', '-s', ROOT/'workflow/Snakefile', *options, '--config', *given], cwd=folder,
                             env=os.environ | {'MTSS_STORE': str(folder/'store')}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
