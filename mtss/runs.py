@@ -293,12 +293,12 @@ def _loss_code(
     "A hash of a loss. Raises `ValueError` where its source does not say all that it does, as it leans on values, functions or modules that are neither of a library nor of this project, and where it does not give a loss for each p."
     if not inspect.isfunction(loss): raise ValueError(f'loss={loss!r}: give a plain function, whose source tells it from others')
     name, defaults = loss.__name__, [*(loss.__defaults__ or ()), *(loss.__kwdefaults__ or {}).values()]
-    used = inspect.getclosurevars(loss).nonlocals | {name: loss.__globals__[name] for name in _globals_of(loss.__code__) if name in loss.__globals__}
+    used = inspect.getclosurevars(loss).nonlocals | {one: loss.__globals__[one] for one in _globals_of(loss.__code__) if one in loss.__globals__}
     def of_a_library(value):
         "Whether its code stays what it is: a project of one's own changes without a trace."
         whole = value if inspect.ismodule(value) else inspect.getmodule(value) if inspect.isroutine(value) or inspect.isclass(value) else None
         return inspect.isbuiltin(value) or whole is not None and whole.__name__.split('.')[0] in ('torch', 'numpy', 'math', 'mtss')
-    unsaid = [name for name, value in used.items() if not of_a_library(value)]
+    unsaid = [one for one, value in used.items() if not of_a_library(value)]
     if unsaid: raise ValueError(f"{name}: its source does not say what {', '.join(unsaid)} is: write it into the function, whose source alone tells one loss from another")
     if not all(isinstance(value, (int, float, str, type(None))) for value in defaults): raise ValueError(f'{name}: a default value that is no number or text cannot be told from another: write it into the function')
     try: source = textwrap.dedent(inspect.getsource(loss))

@@ -81,10 +81,8 @@ def test_a_table_that_cannot_be_used(name, tmp_path, store):
     refused(error, 'annotations.csv', *parts)
     assert snapshot(tmp_path) == before
 
-@pytest.mark.parametrize('separator', ',;\t')
-@pytest.mark.parametrize('encoding', ['utf-8', 'cp1252', 'utf-16'])
+@pytest.mark.parametrize('separator, encoding', [(separator, encoding) for separator in ',;\t' for encoding in ('utf-8', 'cp1252', 'utf-16') if (separator, encoding) != (',', 'utf-8')])
 def test_the_line_that_mends_a_spreadsheets_table_does(separator, encoding, tmp_path):
-    if (separator, encoding) == (',', 'utf-8'): return
     path = tmp_path/'annotations.csv'
     path.write_bytes(edited(3, 'shirt', 'chemisé').replace(',', separator).encode(encoding))
     with pytest.raises(AnnotationError) as error: read_table(path)
